@@ -53,7 +53,7 @@ class Node {
 
   // Takes one input at time `now` (never smaller than before) and appends effects to `out`. Never blocks, never throws
   // for bad input.
-  void step(Instant now, const Input& input, std::vector<Effect>& out);
+  void step(Instant now, Input input, std::vector<Effect>& out);
 
   // The neighbour to hand a frame for `target` to; nullopt when there is no way now. Drivers route data frames by it.
   std::optional<AgentId> next_hop(const wire::Address& target) const;

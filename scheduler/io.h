@@ -129,6 +129,7 @@ struct Fetch {  // bring a value here; Fetched follows
 struct Keep {  // an output of a local attempt, or a value a driver put, now has this name for other agents
   ValueKey key;
   client::Value value;
+  bool borrowed = false;  // the user's own file: served, never deleted
 };
 struct Drop {  // nobody needs these any more
   std::vector<ValueKey> keys;

@@ -1,4 +1,5 @@
-// Membership to the machines that rely on it: the scheduler (who can work) and the store (who can keep copies).
+// Membership to the machines that rely on it: the scheduler (who can work) and the store (who can keep
+// copies).
 #include "agent/node/impl.h"
 
 namespace shoal::node {
@@ -21,7 +22,10 @@ void Node::Impl::on_member_up(Instant now, const overlay::out::MemberUp& up, std
   run_scheduler(now, scheduler::in::PeerUp{address, up.member.name, above, guest, up.member.state}, out);
   if (guest) return;  // copies are kept by natives: a guest's own region has its own directory
   auto host = up.member.labels.find("host");
-  run_store(now, storage::in::PeerUp{address, host != up.member.labels.end() ? host->second : up.member.id.hex(), above}, out);
+  run_store(
+      now,
+      storage::in::PeerUp{address, host != up.member.labels.end() ? host->second : up.member.id.hex(), above},
+      out);
 }
 
 void Node::Impl::on_member_down(Instant now, const overlay::out::MemberDown& down, std::vector<Effect>& out) {
@@ -50,26 +54,30 @@ void Node::Impl::on_position_changed(Instant now, std::vector<Effect>& out) {
   run_store(now, storage::in::Self{self, way_up}, out);
 }
 
-void Node::Impl::bridge(Instant now, const overlay::Output& output, Ticket& barrier, std::vector<Effect>& out) {
+void Node::Impl::bridge(Instant now, const overlay::Output& output, std::vector<Effect>& out) {
   struct Visitor {
     Impl& self;
     Instant now;
-    Ticket& barrier;
     std::vector<Effect>& out;
-    void operator()(const overlay::out::Send& send) const { self.send(send.envelope, barrier, out); }
+    void operator()(const overlay::out::Send& send) const {
+      self.send(send.envelope, send.after_persist ? self.overlay_persisted : Ticket(), out);
+    }
     void operator()(const overlay::out::Dial& dial) const {
       out.emplace_back(out::Dial{dial.neighbour, dial.endpoint, dial.curve_key});
     }
-    void operator()(const overlay::out::HangUp& hang_up) const { out.emplace_back(out::HangUp{hang_up.neighbour}); }
+    void operator()(const overlay::out::HangUp& hang_up) const {
+      out.emplace_back(out::HangUp{hang_up.neighbour});
+    }
     void operator()(const overlay::out::Persist& persist) const {
-      barrier = self.persist("o/" + persist.key, persist.value, true, out);
+      self.overlay_persisted = self.persist("o/" + persist.key, persist.value, true, out);
     }
     void operator()(const overlay::out::MemberUp& up) const { self.on_member_up(now, up, out); }
     void operator()(const overlay::out::MemberDown& down) const { self.on_member_down(now, down, out); }
     void operator()(const overlay::out::HeadChanged& changed) const {
-      out.emplace_back(out::Trace{"head of " + std::string(changed.scope == overlay::Scope::kHome ? "home" : "parent") +
-                                  " region is " + changed.head.brief() + " in epoch " +
-                                  std::to_string(changed.epoch.value()) + (changed.self ? " (this agent)" : "")});
+      out.emplace_back(
+          out::Trace{"head of " + std::string(changed.scope == overlay::Scope::kHome ? "home" : "parent") +
+                     " region is " + changed.head.brief() + " in epoch " +
+                     std::to_string(changed.epoch.value()) + (changed.self ? " (this agent)" : "")});
       self.on_position_changed(now, out);
     }
     void operator()(const overlay::out::AddressChanged& changed) const {
@@ -84,6 +92,8 @@ void Node::Impl::bridge(Instant now, const overlay::Output& output, Ticket& barr
       }
     }
     void operator()(const overlay::out::DownwardChanged& changed) const {
+      if (changed.scope == overlay::Scope::kParent)
+        return;  // what lies above the parent is its own head's concern
       self.downward = changed.downward;
       self.on_position_changed(now, out);
     }
@@ -92,7 +102,7 @@ void Node::Impl::bridge(Instant now, const overlay::Output& output, Ticket& barr
     }
     void operator()(const overlay::out::LeaveDone&) const { out.emplace_back(out::Stopped{}); }
   };
-  std::visit(Visitor{*this, now, barrier, out}, output);
+  std::visit(Visitor{*this, now, out}, output);
 }
 
 }  // namespace shoal::node

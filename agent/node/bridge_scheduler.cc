@@ -2,30 +2,30 @@
 #include <utility>
 
 #include "agent/node/impl.h"
+#include "protocol/base/overloaded.h"
 
 namespace shoal::node {
 
 void Node::Impl::bridge(Instant now, scheduler::Output& output, std::vector<Effect>& out) {
-  struct Visitor {
-    Impl& self;
-    Instant now;
-    std::vector<Effect>& out;
-    void operator()(scheduler::out::Send& send) const { self.send(std::move(send.envelope), Ticket(), out); }
-    void operator()(scheduler::out::StateChanged& changed) const {
-      self.run_overlay(now, overlay::in::LocalState{std::move(changed.state)}, out);
-    }
-    void operator()(scheduler::out::SummariesChanged& changed) const {
-      self.run_overlay(now, overlay::in::Summaries{std::move(changed.upward), std::move(changed.downward)}, out);
-    }
-    void operator()(scheduler::out::Answer& answer) const {
-      out.emplace_back(out::Answer{answer.id, std::move(answer.result)});
-    }
-    void operator()(scheduler::out::Journal& journal) const {
-      out.emplace_back(out::Persist{Ticket(), out::Lane::kAppended, "j/" + journal.app.hex(), std::move(journal.record)});
-    }
-    void operator()(auto& for_driver) const { out.emplace_back(out::Scheduler(std::move(for_driver))); }
-  };
-  std::visit(Visitor{*this, now, out}, output);
+  std::visit(Overloaded{[&](scheduler::out::Send& frame) { send(std::move(frame.envelope), Ticket(), out); },
+                        [&](scheduler::out::StateChanged& changed) {
+                          run_overlay(now, overlay::in::LocalState{std::move(changed.state)}, out);
+                        },
+                        [&](scheduler::out::SummariesChanged& changed) {
+                          run_overlay(
+                              now,
+                              overlay::in::Summaries{std::move(changed.upward), std::move(changed.downward)},
+                              out);
+                        },
+                        [&](scheduler::out::Answer& answer) {
+                          out.emplace_back(out::Answer{answer.id, std::move(answer.result)});
+                        },
+                        [&](scheduler::out::Journal& journal) {
+                          out.emplace_back(out::Persist{Ticket(), out::Lane::kAppended,
+                                                        "j/" + journal.app.hex(), std::move(journal.record)});
+                        },
+                        [&](auto& for_driver) { out.emplace_back(out::Scheduler(std::move(for_driver))); }},
+             output);
 }
 
 }  // namespace shoal::node

@@ -2,31 +2,30 @@
 #include <utility>
 
 #include "agent/node/impl.h"
+#include "protocol/base/overloaded.h"
 
 namespace shoal::node {
 
 void Node::Impl::bridge(Instant /*now*/, storage::Output& output, std::vector<Effect>& out) {
-  struct Visitor {
-    Impl& self;
-    std::vector<Effect>& out;
-    void operator()(storage::out::Send& send) const { self.send(std::move(send.envelope), Ticket(), out); }
-    void operator()(storage::out::PersistManifest& persist) const {
-      self.persist("s/m/" + persist.manifest.object.hex(), wire::encode(persist.manifest), false, out);
-    }
-    void operator()(storage::out::PersistRecord& persist) const {
-      const Ticket ticket = self.persist("s/r/" + persist.record.name, wire::encode(persist.record), true, out);
-      self.record_tickets.emplace(ticket, persist.ticket);
-    }
-    void operator()(storage::out::Erase& erase) const {
-      self.persist("s/m/" + erase.object.hex(), Bytes(), false, out);
-      out.emplace_back(out::Storage(std::move(erase)));
-    }
-    void operator()(storage::out::Answer& answer) const {
-      out.emplace_back(out::Answer{answer.id, std::move(answer.result)});
-    }
-    void operator()(auto& for_driver) const { out.emplace_back(out::Storage(std::move(for_driver))); }
-  };
-  std::visit(Visitor{*this, out}, output);
+  std::visit(Overloaded{[&](storage::out::Send& frame) { send(std::move(frame.envelope), Ticket(), out); },
+                        [&](storage::out::PersistManifest& change) {
+                          persist("s/m/" + change.manifest.object.hex(), wire::encode(change.manifest), false,
+                                  out);
+                        },
+                        [&](storage::out::PersistRecord& change) {
+                          const Ticket ticket =
+                              persist("s/r/" + change.record.name, wire::encode(change.record), true, out);
+                          record_tickets.emplace(ticket, change.ticket);
+                        },
+                        [&](storage::out::Erase& erase) {
+                          persist("s/m/" + erase.object.hex(), Bytes(), false, out);
+                          out.emplace_back(out::Storage(std::move(erase)));
+                        },
+                        [&](storage::out::Answer& answer) {
+                          out.emplace_back(out::Answer{answer.id, std::move(answer.result)});
+                        },
+                        [&](auto& for_driver) { out.emplace_back(out::Storage(std::move(for_driver))); }},
+             output);
 }
 
 }  // namespace shoal::node

@@ -1,7 +1,7 @@
 // agent/node/impl.h
 //
-// The machines of one agent side by side, and the bridges between them: what one machine gives out that concerns
-// another becomes that machine's input. Bridges translate, they never decide.
+// The machines of one agent side by side, and the bridges between them: what one machine gives out that
+// concerns another becomes that machine's input. Bridges translate, they never decide.
 #pragma once
 
 #include <deque>
@@ -28,7 +28,7 @@ struct Node::Impl {
   void run_store(Instant now, const storage::Input& input, std::vector<Effect>& out);
 
   // -- bridge_overlay.cc: membership to its two readers --
-  void bridge(Instant now, const overlay::Output& output, Ticket& barrier, std::vector<Effect>& out);
+  void bridge(Instant now, const overlay::Output& output, std::vector<Effect>& out);
   void on_member_up(Instant now, const overlay::out::MemberUp& up, std::vector<Effect>& out);
   void on_member_down(Instant now, const overlay::out::MemberDown& down, std::vector<Effect>& out);
   void on_position_changed(Instant now, std::vector<Effect>& out);
@@ -51,12 +51,13 @@ struct Node::Impl {
   scheduler::Scheduler scheduler;
   storage::Store store;
 
-  Bytes downward;                                // what the head last told of the regions above
+  Bytes downward;                                  // what the head last told of the regions above
   std::map<Ticket, std::uint64_t> record_tickets;  // persists whose completion the store machine awaits
-  std::deque<wire::Envelope> loopback;           // frames between machines of this same agent
+  std::deque<wire::Envelope> loopback;             // frames between machines of this same agent
   std::uint64_t last_ticket = 0;
+  Ticket overlay_persisted;  // of the overlay's newest persist: its votes wait for it
   Instant armed = Instant::never();
-  std::uint64_t frames_dropped = 0;              // no way to the target, or too many relays
+  std::uint64_t frames_dropped = 0;  // no way to the target, or too many relays
 };
 
 }  // namespace shoal::node

@@ -14,19 +14,23 @@ constexpr std::string_view kRecordPrefix = "s/r/";
 
 std::map<std::string, Bytes> under(const Recovered& recovered, std::string_view prefix) {
   std::map<std::string, Bytes> out;
-  for (auto it = recovered.lower_bound(std::string(prefix)); it != recovered.end() && it->first.starts_with(prefix); ++it) {
+  for (auto it = recovered.lower_bound(std::string(prefix));
+       it != recovered.end() && it->first.starts_with(prefix); ++it) {
     out.emplace(it->first.substr(prefix.size()), it->second);
   }
   return out;
 }
 
-int time_scale(Preset preset) {
+overlay::TimeoutScale time_scale(Preset preset) {
   switch (preset) {
-    case Preset::kLan: return 1;
-    case Preset::kWan: return 3;
-    case Preset::kRadio: return 10;
+    case Preset::kLan:
+      break;
+    case Preset::kWan:
+      return overlay::TimeoutScale::kWan;
+    case Preset::kRadio:
+      return overlay::TimeoutScale::kRadio;
   }
-  return 1;
+  return overlay::TimeoutScale::kLan;
 }
 
 overlay::OverlayConfig overlay_config(const NodeConfig& config) {
@@ -36,7 +40,7 @@ overlay::OverlayConfig overlay_config(const NodeConfig& config) {
   out.endpoint = config.endpoint;
   out.curve_key = config.curve_key;
   out.labels = config.labels;
-  out.time_scale = time_scale(config.preset);
+  out.timeouts = time_scale(config.preset);
   for (const auto& contact : config.contacts) {
     out.contacts.push_back({contact.agent, contact.endpoint, contact.curve_key});
   }
@@ -48,8 +52,9 @@ overlay::OverlayConfig overlay_config(const NodeConfig& config) {
 scheduler::SchedulerConfig scheduler_config(const NodeConfig& config) {
   scheduler::SchedulerConfig out;
   out.id = config.id;
-  out.heartbeat = seconds(1) * time_scale(config.preset);
-  out.lease = seconds(3) * time_scale(config.preset);
+  const auto scale = static_cast<std::int64_t>(time_scale(config.preset));
+  out.heartbeat = seconds(1) * scale;
+  out.lease = seconds(3) * scale;
   return out;
 }
 
@@ -61,8 +66,8 @@ storage::StoreConfig store_config(const NodeConfig& config) {
   return out;
 }
 
-// What the store machine starts with: everything that Persist effects left under its keys. A value that no longer
-// decodes (a foreign or damaged file) is left out: another copy is found through the directory.
+// What the store machine starts with: everything that Persist effects left under its keys. A value that no
+// longer decodes (a foreign or damaged file) is left out: another copy is found through the directory.
 storage::in::Recovered recovered_store(const Recovered& recovered) {
   storage::in::Recovered out;
   for (const auto& [key, value] : under(recovered, kManifestPrefix)) {
@@ -80,11 +85,21 @@ Node::Node(NodeConfig config, Recovered recovered, Rng rng)
     : impl_(std::make_unique<Impl>(std::move(config), std::move(recovered), rng)) {}
 Node::~Node() = default;
 
-void Node::step(Instant now, Input input, std::vector<Effect>& out) { impl_->step(now, std::move(input), out); }
+void Node::step(Instant now, Input input, std::vector<Effect>& out) {
+  impl_->step(now, std::move(input), out);
+}
 
-std::optional<AgentId> Node::next_hop(const wire::Address& target) const { return impl_->overlay.next_hop(target); }
+std::optional<AgentId> Node::next_hop(const wire::Address& target) const {
+  return impl_->overlay.next_hop(target);
+}
 
-const wire::Address& Node::address() const { return impl_->overlay.address(); }
+const wire::Address& Node::address() const {
+  return impl_->overlay.address();
+}
+
+const overlay::Overlay& Node::overlay() const {
+  return impl_->overlay;
+}
 
 void Node::check_invariants() const {
   impl_->overlay.check_invariants();
@@ -118,7 +133,9 @@ void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
       if (self.store.next_deadline() <= now) self.run_store(now, storage::in::Wake{}, out);
     }
     void operator()(const in::Frame& frame) const { self.receive(now, frame, out); }
-    void operator()(const in::LinkUp& up) const { self.run_overlay(now, overlay::in::LinkUp{up.neighbour}, out); }
+    void operator()(const in::LinkUp& up) const {
+      self.run_overlay(now, overlay::in::LinkUp{up.neighbour}, out);
+    }
     void operator()(const in::LinkDown& down) const {
       self.run_overlay(now, overlay::in::LinkDown{down.neighbour, down.refused}, out);
     }
@@ -148,10 +165,7 @@ void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
 void Node::Impl::run_overlay(Instant now, const overlay::Input& input, std::vector<Effect>& out) {
   std::vector<overlay::Output> outputs;
   overlay.step(now, input, outputs);
-  // What the overlay sends after it asked for a persist in the same step (a vote, a new incarnation) must not leave
-  // before that is on disk.
-  Ticket barrier;
-  for (const auto& output : outputs) bridge(now, output, barrier, out);
+  for (const auto& output : outputs) bridge(now, output, out);
 }
 
 void Node::Impl::run_scheduler(Instant now, const scheduler::Input& input, std::vector<Effect>& out) {

@@ -26,12 +26,19 @@ void Node::Impl::receive(Instant now, const in::Frame& frame, std::vector<Effect
     return;
   }
   switch (envelope.plane()) {
-    case wire::Plane::kOverlay: run_overlay(now, overlay::in::Frame{frame.neighbour, envelope}, out); return;
-    case wire::Plane::kScheduler: run_scheduler(now, scheduler::in::Frame{envelope}, out); return;
-    case wire::Plane::kStorage: run_store(now, storage::in::Frame{envelope}, out); return;
+    case wire::Plane::kOverlay:
+      run_overlay(now, overlay::in::Frame{frame.neighbour, envelope}, out);
+      return;
+    case wire::Plane::kScheduler:
+      run_scheduler(now, scheduler::in::Frame{envelope}, out);
+      return;
+    case wire::Plane::kStorage:
+      run_store(now, storage::in::Frame{envelope}, out);
+      return;
     case wire::Plane::kStreams:
     case wire::Plane::kClient:
-    case wire::Plane::kData: break;  // drivers take these before the core sees them
+    case wire::Plane::kData:
+      break;  // drivers take these before the core sees them
   }
   ++frames_dropped;
 }

@@ -17,7 +17,9 @@ void check_failed(const char* condition, const char* why, const char* file, int 
   std::abort();
 }
 
-std::uint64_t bug_count() { return bugs.load(std::memory_order_relaxed); }
+std::uint64_t bug_count() {
+  return bugs.load(std::memory_order_relaxed);
+}
 
 void note_bug(const char* why, const char* file, int line) {
   bugs.fetch_add(1, std::memory_order_relaxed);

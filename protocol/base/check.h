@@ -1,8 +1,8 @@
 // protocol/base/check.h
 //
 // Assertions that stay on in production. SHOAL_CHECK guards what must hold for the process to go on (a broken
-// invariant stops it; restart is safe by design). SHOAL_BUG notes a surprise that can be survived: it is counted
-// in production and fails a simulation. Data from outside is never checked with either.
+// invariant stops it; restart is safe by design). SHOAL_BUG notes a surprise that can be survived: it is
+// counted in production and fails a simulation. Data from outside is never checked with either.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ void note_bug(const char* why, const char* file, int line);
 
 }  // namespace shoal
 
-#define SHOAL_CHECK(condition, why)                                          \
-  do {                                                                       \
+#define SHOAL_CHECK(condition, why)                                               \
+  do {                                                                            \
     if (!(condition)) ::shoal::check_failed(#condition, why, __FILE__, __LINE__); \
   } while (false)
 

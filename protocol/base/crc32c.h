@@ -1,7 +1,7 @@
 // protocol/base/crc32c.h
 //
-// CRC-32C (Castagnoli, RFC 3720 appendix B.4) with the SSE4.2 instruction where the processor has it: the checksum
-// of segments and of Kafka record batches.
+// CRC-32C (Castagnoli, RFC 3720 appendix B.4) with the SSE4.2 instruction where the processor has it: the
+// checksum of segments and of Kafka record batches.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // protocol/base/hash.h
 //
-// Small non-cryptographic hashes that must give the same value on every machine: placement, seeds, trace hashes.
-// Identity uses SHA-256 (protocol/identity), integrity CRC32C (crc32c.h).
+// Small non-cryptographic hashes that must give the same value on every machine: placement, seeds, trace
+// hashes. Identity uses SHA-256 (protocol/identity), integrity CRC32C (crc32c.h).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,9 @@ constexpr std::uint64_t mix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-constexpr std::uint64_t combine64(std::uint64_t a, std::uint64_t b) { return mix64(a + 0x9e3779b97f4a7c15ULL + mix64(b)); }
+constexpr std::uint64_t combine64(std::uint64_t a, std::uint64_t b) {
+  return mix64(a + 0x9e3779b97f4a7c15ULL + mix64(b));
+}
 
 // FNV-1a over the bytes, finished by mix64.
 constexpr std::uint64_t hash64(std::string_view bytes) {

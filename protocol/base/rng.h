@@ -1,7 +1,7 @@
 // protocol/base/rng.h
 //
-// The only randomness of the core: SplitMix64 streams (Steele, Lea, Flood 2014), split by purpose, so that a new
-// draw in one place does not shift the draws of another. Integers only; the same on every compiler.
+// The only randomness of the core: SplitMix64 streams (Steele, Lea, Flood 2014), split by purpose, so that a
+// new draw in one place does not shift the draws of another. Integers only; the same on every compiler.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ class Rng {
   // Uniform in [0, bound); 0 for bound 0. Multiply-shift (Lemire 2019); the bias is below 2^-32 for bounds
   // that fit 32 bits, which is all that is asked for here.
   std::uint64_t below(std::uint64_t bound) {
-    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(next()) * bound) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((static_cast<Wide>(next()) * bound) >> 64);
   }
 
   // Uniform in [low, high], both ends included.

@@ -20,9 +20,15 @@ struct Duration {
   friend constexpr Duration operator/(Duration a, std::int64_t k) { return {a.us / k}; }
 };
 
-constexpr Duration microseconds(std::int64_t n) { return {n}; }
-constexpr Duration milliseconds(std::int64_t n) { return {n * 1000}; }
-constexpr Duration seconds(std::int64_t n) { return {n * 1000 * 1000}; }
+constexpr Duration microseconds(std::int64_t n) {
+  return {n};
+}
+constexpr Duration milliseconds(std::int64_t n) {
+  return {n * 1000};
+}
+constexpr Duration seconds(std::int64_t n) {
+  return {n * 1000 * 1000};
+}
 
 // A point on the monotonic clock.
 struct Instant {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -88,12 +89,13 @@ struct JoinGrant {
   CertificateChain chain;
   std::vector<Contact> contacts;
   std::string child_region;
+  std::optional<Signed> leave = {};  // to issue certificates: for the first agent of a child region
 
   static constexpr std::size_t kContactsMax = 16;
 
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.realm, self.chain, self.contacts, self.child_region);
+    f(self.realm, self.chain, self.contacts, self.child_region, self.leave);
   }
 };
 

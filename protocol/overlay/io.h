@@ -64,12 +64,17 @@ struct Summaries {  // only a head sets them
   Bytes downward;  // of the parent region and all above, told to the home region
 };
 struct Leave {};  // graceful: announced, then kLeft everywhere
+struct Want {  // much is being sent to this member through a relay: make a direct link if one can be made
+  AgentId member;
+};
 }  // namespace in
-using Input = std::variant<in::Start, in::Wake, in::Frame, in::LinkUp, in::LinkDown, in::LocalState, in::Summaries, in::Leave>;
+using Input = std::variant<in::Start, in::Wake, in::Frame, in::LinkUp, in::LinkDown, in::LocalState, in::Summaries, in::Leave,
+                           in::Want>;
 
 namespace out {
 struct Send {
   wire::Envelope envelope;
+  bool after_persist = false;  // hold it back until every Persist given out before it is durable
 };
 struct Dial {
   AgentId neighbour;
@@ -104,6 +109,7 @@ struct AddressChanged {  // this agent's path: joined, region re-attached elsewh
 };
 struct DownwardChanged {  // the head told this region what lies above it
   Bytes downward;
+  Scope scope = Scope::kHome;  // kParent, at a head only: what the head of the parent region says lies above that
 };
 struct Isolated {  // cut off by its own judgement: serve local work, refuse the rest
   bool isolated = false;

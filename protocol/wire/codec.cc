@@ -29,6 +29,7 @@ void Encoder::array(std::size_t items) { impl_->packer.pack_array(static_cast<st
 void Encoder::map(std::size_t pairs) { impl_->packer.pack_map(static_cast<std::uint32_t>(pairs)); }
 std::size_t Encoder::size() const { return impl_->buffer.size(); }
 std::string_view Encoder::view() const { return {impl_->buffer.data(), impl_->buffer.size()}; }
+void Encoder::clear() { impl_->buffer.clear(); }
 Bytes Encoder::take() {
   Bytes out(view());
   impl_->buffer.clear();

@@ -58,6 +58,8 @@ class Encoder {
   void map(std::size_t pairs);
 
   std::size_t size() const;
+  // Forgets the bytes, keeps the memory: for encoding one message after another.
+  void clear();
   // The bytes so far; the encoder is empty afterwards.
   Bytes take();
   std::string_view view() const;

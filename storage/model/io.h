@@ -48,9 +48,10 @@ struct Manifest {
   std::string type;    // "python", "bytes", "file", "directory", a class name
   Policy policy;
   std::vector<wire::Address> holders;  // known copies, the writer first; repaired as agents come and go
+  Epoch birth = {};  // grows when the same content is put again after a delete; a delete kills all births up to its own
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.object, self.bytes, self.type, self.policy, self.holders);
+    f(self.object, self.bytes, self.type, self.policy, self.holders, self.birth);
   }
 };
 
@@ -98,6 +99,7 @@ struct Put {  // the bytes are on this agent's disk, durable, under this manifes
 struct Locate {
   std::uint64_t request = 0;
   ObjectId object;
+  std::vector<AgentId> failed = {};  // holders that just could not serve it: look for others
 };
 struct Delete {
   std::uint64_t request = 0;

@@ -148,6 +148,7 @@ class Broker::Impl {
   void close_queued(Instant now, Request request, Stream& stream);
   void add_writer_owned(Request request, Stream& stream);
   wire::Dynamic row(Instant now, const Stream& stream) const;
+  wire::Dynamic opened(const Stream& stream, bool created) const;
   void add_outbox(wire::Dynamic::Map& row, const Stream& stream) const;
   void writer_added(const Request& request, Stream& stream);
   Result<Outbox*> outbox_of(Stream& stream);

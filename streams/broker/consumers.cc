@@ -70,7 +70,7 @@ Result<PollRequest> parse_poll(const wire::Dynamic& params, const Origin& origin
   }
   request.consumer = params.text_or("consumer", "");
   if (request.consumer.empty()) {
-    request.consumer = fmt::format("{}.{}", origin.agent.brief(), origin.client.value());
+    request.consumer = fmt::format("{}.{}", origin.agent.hex(), origin.client.value());
   }
   if (request.group.empty() || request.group.size() > 200 || request.consumer.size() > 200 ||
       request.group.find('\n') != std::string::npos) {
@@ -211,14 +211,14 @@ void Consumers::poll(Instant now, Caller caller, PollRequest request, Source sou
 }
 
 bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std::vector<Extent>& extents,
-                       std::vector<Answer>& answers) {
+                       std::size_t share, std::vector<Answer>& answers) {
   Members& members = groups_.at(waiting.key);
   Group& group = members.group;
   const std::string& consumer = waiting.request.consumer;
   for (std::uint32_t i = 0; i < partitions_ && source.engine.ready(); ++i) {
     if (!group.has_position(i)) group.seek(i, start_of(waiting.request.start, extents[i]));
   }
-  const std::size_t max = group.fair_share(extents, waiting.request.max);
+  const std::size_t max = std::min(share, waiting.request.max);
   std::size_t bytes = 0;
   wire::Dynamic::Array rows;
   for (const Group::Want& want : group.wants(consumer, extents)) {
@@ -259,8 +259,14 @@ bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std:
 void Consumers::serve(Instant now, Source source, std::vector<Answer>& answers) {
   if (waiting_.empty()) return;
   const auto extents = extents_of(source.engine);
+  // Once per round: what is there now is divided among all, not what the ones before left over.
+  std::map<std::string, std::size_t> shares;
   for (auto it = waiting_.begin(); it != waiting_.end();) {
-    it = answer(now, *it, source, extents, answers) ? waiting_.erase(it) : std::next(it);
+    auto share = shares.find(it->key);
+    if (share == shares.end()) {
+      share = shares.emplace(it->key, groups_.at(it->key).group.fair_share(extents, kPollRecordsMax)).first;
+    }
+    it = answer(now, *it, source, extents, share->second, answers) ? waiting_.erase(it) : std::next(it);
   }
 }
 

@@ -87,7 +87,7 @@ class Consumers {
   Result<std::string> find_or_make(const PollRequest& request);
   Result<> join(Instant now, Members& members, const PollRequest& request, const Origin& origin);
   void settle(Members& members, const PollRequest& request);
-  bool answer(Instant now, Waiting& waiting, Source& source, const std::vector<Extent>& extents,
+  bool answer(Instant now, Waiting& waiting, Source& source, const std::vector<Extent>& extents, std::size_t share,
               std::vector<Answer>& answers);
   void remove_member(Members& members, const std::string& consumer);
   void drop_waiting(const std::string& key, const std::string& consumer, std::vector<Answer>* answers);

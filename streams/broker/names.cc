@@ -202,13 +202,11 @@ void Broker::Impl::registered(Instant now, const std::string& name, const Result
   touch(name);
   trace(fmt::format("stream {} created", name));
   for (std::size_t i = 0; i < lookup.waiting.size(); ++i) {
-    if (i > 0) {
+    if (i == 0) {
+      reply(std::move(lookup.waiting[i].caller), opened(stream, true));
+    } else {
       handle(now, std::move(lookup.waiting[i]), stream);
-      continue;
     }
-    wire::Dynamic answer = row(now, stream);
-    (*answer.as_map())["created"] = true;
-    reply(std::move(lookup.waiting[i].caller), std::move(answer));
   }
 }
 

@@ -13,14 +13,27 @@ wire::Dynamic Broker::Impl::row(Instant now, const Stream& stream) const {
   row["kind"] = info.kind;
   row["url"] = info.url;
   row["partition_count"] = info.partitions;
-  if (!stream.owned) row["partitions"] = info.partitions;
   row["durability"] = durability_name(info.durability);
   row["owner"] = info.owner.agent.hex();
   row["epoch"] = stream.epoch.value();
-  row["created"] = false;
   row["reachable"] = true;
   add_outbox(row, stream);
   return row;
+}
+
+// Whoever opens wants the shape; the rest belongs to the status.
+wire::Dynamic Broker::Impl::opened(const Stream& stream, bool created) const {
+  wire::Dynamic::Map answer;
+  answer["name"] = stream.info.name;
+  answer["kind"] = stream.info.kind;
+  answer["url"] = stream.info.url;
+  answer["partitions"] = stream.info.partitions;
+  answer["durability"] = durability_name(stream.info.durability);
+  answer["owner"] = stream.info.owner.agent.hex();
+  answer["epoch"] = stream.epoch.value();
+  answer["closed"] = stream.owned && stream.owned->closed();
+  answer["created"] = created;
+  return answer;
 }
 
 void Broker::Impl::add_outbox(wire::Dynamic::Map& row, const Stream& stream) const {
@@ -34,10 +47,7 @@ void Broker::Impl::add_outbox(wire::Dynamic::Map& row, const Stream& stream) con
 void Broker::Impl::handle(Instant now, Request request, Stream& stream) {
   touch(stream.info.name);
   if (request.method == "streams.open") {
-    wire::Dynamic answer = row(now, stream);
-    // Whoever opens wants the shape; the table of partitions belongs to the status.
-    (*answer.as_map())["partitions"] = stream.info.partitions;
-    reply(std::move(request.caller), std::move(answer));
+    reply(std::move(request.caller), opened(stream, false));
   } else if (stream.owned) {
     handle_owned(now, std::move(request), stream);
   } else if (request.caller.kind == Caller::Kind::kAgent) {

@@ -1,5 +1,5 @@
-// Goal: a setting is taken from the strongest place that names it, and anything not understood is refused with its
-// place. Method: load with made-up flags, environment and files.
+// Goal: a setting is taken from the strongest place that names it, and anything not understood is refused
+// with its place. Method: load with made-up flags, environment and files.
 #include "agent/settings/settings.h"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,8 @@ class SettingsTest : public testing::Test {
   ~SettingsTest() override { std::filesystem::remove_all(home_); }
 
   void write(const std::string& text) const { std::ofstream(home_ + "/config.toml") << text; }
-  Result<Settings> load(std::vector<std::string> flags, std::map<std::string, std::string> environment = {}) const {
+  Result<Settings> load(std::vector<std::string> flags,
+                        std::map<std::string, std::string> environment = {}) const {
     environment["SHOAL_HOME"] = home_;
     return Settings::load(flags, environment);
   }
@@ -30,7 +31,8 @@ class SettingsTest : public testing::Test {
 
 TEST_F(SettingsTest, FlagBeatsEnvironmentBeatsFileBeatsBuiltIn) {
   write("name = \"from-file\"\nlog_level = \"debug\"\npreset = \"wan\"\n");
-  auto settings = load({"--name", "from-flag"}, {{"SHOAL_NAME", "from-environment"}, {"SHOAL_LOG_LEVEL", "warn"}});
+  auto settings =
+      load({"--name", "from-flag"}, {{"SHOAL_NAME", "from-environment"}, {"SHOAL_LOG_LEVEL", "warn"}});
   ASSERT_TRUE(settings) << settings.error().message;
   EXPECT_EQ(settings->text("name"), "from-flag");
   EXPECT_EQ(settings->all().at("name").origin, "flag --name");
@@ -43,7 +45,8 @@ TEST_F(SettingsTest, FlagBeatsEnvironmentBeatsFileBeatsBuiltIn) {
 TEST_F(SettingsTest, LabelsAddUp) {
   auto settings = load({"--labels", "tier=edge", "--labels", "site=a,gpu=no"});
   ASSERT_TRUE(settings) << settings.error().message;
-  EXPECT_EQ(settings->labels(), (std::map<std::string, std::string>{{"gpu", "no"}, {"site", "a"}, {"tier", "edge"}}));
+  EXPECT_EQ(settings->labels(),
+            (std::map<std::string, std::string>{{"gpu", "no"}, {"site", "a"}, {"tier", "edge"}}));
 }
 
 TEST_F(SettingsTest, SourcesAreRead) {
@@ -64,7 +67,8 @@ TEST_F(SettingsTest, WhatIsNotUnderstoodIsRefusedWithItsPlace) {
   write("name = \n");
   EXPECT_NE(load({}).error().message.find("config.toml:1:"), std::string::npos);
   write("");
-  EXPECT_NE(load({"--computing-units", "many"}).error().message.find("a whole number from -1 to 4096"), std::string::npos);
+  EXPECT_NE(load({"--computing-units", "many"}).error().message.find("a whole number from -1 to 4096"),
+            std::string::npos);
   EXPECT_FALSE(load({"--no-such-flag"}));
   EXPECT_FALSE(load({"stray"}));
   EXPECT_FALSE(load({"--labels", "novalue"}));

@@ -1,5 +1,5 @@
-// Goal: what is encoded decodes to the same value, versions N and N-1 read each other, and no byte string can do
-// harm. Method: round trips, hand-made arrays of other lengths, hostile headers.
+// Goal: what is encoded decodes to the same value, versions N and N-1 read each other, and no byte string can
+// do harm. Method: round trips, hand-made arrays of other lengths, hostile headers.
 #include "protocol/wire/codec.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +36,8 @@ struct Outer {
 };
 
 TEST(Codec, RoundTripKeepsEveryField) {
-  Outer out{AgentId(1, 2), TaskId(7), {{"a", 3}, {"b", std::nullopt}}, {{"x", 9}}, Inner{"c", -4}, seconds(2), true};
+  Outer out{AgentId(1, 2), TaskId(7), {{"a", 3}, {"b", std::nullopt}}, {{"x", 9}}, Inner{"c", -4},
+            seconds(2),    true};
   auto back = decode<Outer>(encode(out));
   ASSERT_TRUE(back.has_value()) << back.error().message;
   EXPECT_EQ(*back, out);
@@ -73,7 +74,8 @@ TEST(Codec, HostileBytesAreRefused) {
 }
 
 TEST(Codec, DynamicRoundTrip) {
-  Dynamic value(Dynamic::Map{{"n", 1}, {"s", "text"}, {"list", Dynamic::Array{Dynamic(true), Dynamic(2.5), Dynamic()}}});
+  Dynamic value(Dynamic::Map{
+      {"n", 1}, {"s", "text"}, {"list", Dynamic::Array{Dynamic(true), Dynamic(2.5), Dynamic()}}});
   Encoder e;
   put(e, value);
   auto back = decode<Dynamic>(e.take());

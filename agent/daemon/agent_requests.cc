@@ -1,0 +1,234 @@
+// What can be asked about the agent itself.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "agent/daemon/impl.h"
+#include "scheduler/state.h"
+
+namespace shoal::daemon {
+namespace {
+
+constexpr Duration kTreeTimeout = seconds(2);  // for each level below
+
+std::int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t total = 0;
+  std::int64_t resident = 0;
+  statm >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace
+
+wire::Dynamic Daemon::Impl::status() const {
+  const auto overlay_status = node->overlay().report("status");
+  wire::Dynamic::Map out;
+  if (const auto* map = overlay_status.as_map()) out = *map;
+  out["agent"] = identity.id().hex();
+  out["name"] = name;
+  out["version"] = SHOAL_VERSION;
+  out["pid"] = static_cast<std::int64_t>(getpid());
+  out["endpoint"] = transport->endpoint();
+  out["uptime_ms"] = (agent::Reactor::now() - started).us / 1000;
+  out["rss_bytes"] = resident_bytes();
+  out["links"] = transport->counters().links_now;
+  out["clients"] = clients->clients();
+  out["apps_running"] = apps->running();
+  out["values"] = values->size();
+  out["objects"] = engine->usage().objects;
+  out["object_bytes"] = engine->usage().object_bytes;
+  out["home"] = home.dir();
+  out["python"] = python;
+  return wire::Dynamic(std::move(out));
+}
+
+void Daemon::Impl::request_status(const Requester& from, const Params& /*params*/) {
+  reply(from, status());
+}
+
+void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*/) {
+  wire::Dynamic::Array rows;
+  const auto head = node->overlay().head();
+  for (const auto scope : {overlay::Scope::kHome, overlay::Scope::kParent}) {
+    for (const auto& [id, member] : node->overlay().members(scope)) {
+      const auto load = scheduler::decode_state(member.state);
+      wire::Dynamic::Map labels;
+      for (const auto& [key, value] : member.labels) labels[key] = value;
+      const bool guest = !node->address().path.empty() && scope == overlay::Scope::kHome &&
+                         member.home != node->address().path.back();
+      rows.emplace_back(wire::Dynamic::Map{
+          {"agent", id.hex()},
+          {"name", member.name},
+          {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
+          {"scope", scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent"},
+          {"region", member.home_name},
+          {"head", head == id || guest},
+          {"computing_units",
+           load && !guest ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
+          {"endpoint", member.endpoint},
+          {"labels", std::move(labels)}});
+    }
+  }
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"agents", std::move(rows)}}));
+}
+
+// The whole tree: asked upward until the root, then each head asks the heads below it.
+void Daemon::Impl::request_topology(const Requester& from, const Params& params) {
+  const auto& overlay = node->overlay();
+  const auto& path = node->address().path;
+  const bool down = params.bool_or("down", false);
+  if (!down && path.size() > 1) {
+    std::optional<wire::Address> above;
+    if (!overlay.is_head()) {
+      if (auto head = overlay.head()) above = wire::Address{*head, path};
+    } else {
+      const std::vector<RegionId> parent(path.begin(), path.end() - 1);
+      for (const auto& [id, member] : overlay.members(overlay::Scope::kParent)) {
+        if (id != identity.id() && member.home == parent.back() && member.status == overlay::Status::kAlive) {
+          above = wire::Address{id, parent};
+          break;
+        }
+      }
+    }
+    if (above) {
+      ask_agent(*above, "agent.topology", {}, kTreeTimeout * 4, [this, from](Answer answer) {
+        if (answer) {
+          reply(from, std::move(answer));
+        } else {
+          request_topology(
+              from,
+              wire::Dynamic(wire::Dynamic::Map{{"down", true}}));  // cut off from above: show what is below
+        }
+      });
+      return;
+    }
+  }
+  struct Tree {
+    wire::Dynamic::Map region;
+    wire::Dynamic::Array children;
+    std::size_t missing = 0;
+  };
+  auto tree = std::make_shared<Tree>();
+  wire::Dynamic::Array agents;
+  std::vector<std::pair<wire::Address, std::string>> heads;
+  for (const auto& [id, member] : overlay.members(overlay::Scope::kHome)) {
+    if (!path.empty() && member.home != path.back()) {
+      wire::Address head{id, path};
+      head.path.push_back(member.home);
+      heads.emplace_back(std::move(head), member.home_name);
+      continue;
+    }
+    const auto load = scheduler::decode_state(member.state);
+    tree->region["region"] = member.home_name;
+    agents.emplace_back(wire::Dynamic::Map{
+        {"agent", id.hex()},
+        {"name", member.name},
+        {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
+        {"head", overlay.head() == id},
+        {"computing_units", load ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
+        {"endpoint", member.endpoint}});
+  }
+  tree->region["count"] = agents.size();
+  tree->region["agents"] = std::move(agents);
+  tree->missing = heads.size();
+  const auto finish = [this, from, tree] {
+    tree->region["children"] = std::move(tree->children);
+    reply(from, wire::Dynamic(std::move(tree->region)));
+  };
+  if (heads.empty()) {
+    finish();
+    return;
+  }
+  for (const auto& [head, region] : heads) {
+    ask_agent(head, "agent.topology", {{"down", true}}, kTreeTimeout,
+              [tree, finish, region = region](Answer answer) {
+                tree->children.push_back(
+                    answer ? std::move(*answer)
+                           : wire::Dynamic(wire::Dynamic::Map{
+                                 {"region", region}, {"error", answer.error().message}, {"count", 0}}));
+                if (--tree->missing == 0) finish();
+              });
+  }
+}
+
+void Daemon::Impl::request_stop(const Requester& from, const Params& /*params*/) {
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"stopping", true}}));
+  begin_stop("asked by a client");
+}
+
+void Daemon::Impl::request_leave(const Requester& from, const Params& params) {
+  request_stop(from, params);
+}
+
+void Daemon::Impl::request_token(const Requester& from, const Params& params) {
+  if (!identity.issuer()) {
+    reply(from, fail(Code::kDenied,
+                     "this agent does not issue certificates: create the token at the agent where the realm "
+                     "was founded"));
+    return;
+  }
+  const std::string endpoint = node->overlay().members(overlay::Scope::kHome).at(identity.id()).endpoint;
+  if (endpoint.empty()) {
+    reply(from,
+          fail(Code::kUnavailable,
+               "this agent only dials out, so nobody could redeem the token here; start it with --listen"));
+    return;
+  }
+  const std::int64_t life_ms = std::clamp<std::int64_t>(
+      params.int_or("life_ms", identity::TokenBook::kLifeMs), 1000, 7LL * 24 * 3600 * 1000);
+  auto token = tokens.create({identity.id(), {endpoint}, identity.keys.curve.public_key},
+                             params.text_or("child_region", ""), wall_now(), life_ms);
+  if (!token) {
+    reply(from, tl::unexpected<Error>(token.error()));
+    return;
+  }
+  const std::uint64_t completion = ++last_completion;
+  engine_calls[completion] = [this, from, token = *token](Result<> written) {
+    if (!written) {
+      reply(from, tl::unexpected<Error>(written.error()));
+    } else {
+      reply(from, wire::Dynamic(wire::Dynamic::Map{{"token", token.text()},
+                                                   {"expires_unix_ms", token.expires.unix_ms}}));
+    }
+  };
+  engine->persist({{"d/tokens", tokens.serialize()}}, completion);
+}
+
+// What only the running agent can know; `shoal doctor` adds what the machine says.
+void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*/) {
+  wire::Dynamic::Array checks;
+  const auto check = [&](const char* what, bool good, std::string fact, std::string fix) {
+    checks.emplace_back(wire::Dynamic::Map{
+        {"check", what}, {"ok", good}, {"fact", std::move(fact)}, {"fix", good ? "" : std::move(fix)}});
+  };
+  auto certificate = identity::read_certificate(identity.chain);
+  const std::int64_t left_ms = certificate ? certificate->not_after.unix_ms - wall_now().unix_ms : 0;
+  check("certificate", left_ms > 0, fmt::format("valid for {} more minutes", left_ms / 60000),
+        "let it reach an issuing agent of its region, or join again");
+  check("membership", !node->overlay().isolated() && node->overlay().head().has_value(),
+        fmt::format("{} members in its region", node->overlay().members(overlay::Scope::kHome).size()),
+        "check that the region's agents can be reached: `shoal agents`");
+  const auto usage = engine->usage();
+  check("disk", usage.disk_free_bytes > (64ULL << 20),
+        fmt::format("{} MiB free", usage.disk_free_bytes >> 20),
+        "free some space: writes are refused when the disk is full");
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  check("open files", files.rlim_cur >= 4096, fmt::format("limit {}", files.rlim_cur),
+        "raise it: ulimit -n 65536, or LimitNOFILE in the unit");
+  check("python", !python.empty(), python.empty() ? "no interpreter found" : python,
+        "install python3, or name one with --python");
+  struct statvfs arena{};
+  const bool known = ::statvfs(values->arena_dir().c_str(), &arena) == 0;
+  const std::uint64_t arena_free = known ? static_cast<std::uint64_t>(arena.f_bavail) * arena.f_frsize : 0;
+  check("shared memory", arena_free > (64ULL << 20),
+        fmt::format("{} MiB free in {}", arena_free >> 20, values->arena_dir()),
+        "free or enlarge /dev/shm: values of tasks live there");
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"checks", std::move(checks)}}));
+}
+
+}  // namespace shoal::daemon

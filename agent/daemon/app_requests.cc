@@ -1,0 +1,267 @@
+// Applications: starting their drivers, following and stopping them, looking at their tasks.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "agent/daemon/impl.h"
+#include "agent/daemon/python_path.h"
+#include "protocol/identity/crypto.h"
+
+namespace shoal::daemon {
+namespace {
+
+constexpr Duration kStopGrace = seconds(3);
+constexpr Duration kProgressEvery = milliseconds(500);
+constexpr std::size_t kLogPartBytes = 1 << 20;
+
+bool is_python(const std::string& program) {
+  return program.ends_with(".py");
+}
+
+std::string state_of(const AppState& state) {
+  if (state.running) return "running";
+  return state.exit_code == 0 ? "done" : "failed";
+}
+
+}  // namespace
+
+void Daemon::Impl::request_app_start(const Requester& from, const Params& params) {
+  if (stopping) {
+    reply(from, fail(Code::kUnavailable, "this agent is stopping; submit to another one"));
+    return;
+  }
+  AppStart start;
+  start.app = identity::random_id<AppId>();
+  std::string program = params.text_or("program", "");
+  start.name = std::filesystem::path(program).filename().string();
+  start.working_dir = params.text_or("working_dir", home.dir());
+  if (const Bytes* text = params["text"].as_bytes()) {
+    // From another host: the program came along, and runs in a directory of its own.
+    start.working_dir = home.at("work/" + start.app.hex());
+    std::error_code error;
+    std::filesystem::create_directories(start.working_dir, error);
+    program = start.working_dir + "/" + start.name;
+    if (auto written = replace_file(program, *text, 0700); !written) {
+      reply(from, tl::unexpected<Error>(written.error()));
+      return;
+    }
+  }
+  const std::string interpreter =
+      params.text_or("python", "").empty() ? python : params.text_or("python", "");
+  if (is_python(program)) {
+    if (interpreter.empty()) {
+      reply(from, fail(Code::kUnsupported,
+                       "no Python interpreter was found; install python3, or name one with --python"));
+      return;
+    }
+    start.command = {interpreter, program};
+  } else {
+    start.command = {program};
+  }
+  if (const auto* arguments = params["arguments"].as_array()) {
+    for (const auto& argument : *arguments) {
+      if (const auto* text = argument.as_text()) start.command.push_back(*text);
+    }
+  }
+  if (const auto* environment = params["environment"].as_map()) {
+    for (const auto& [key, value] : *environment) {
+      if (const auto* text = value.as_text()) start.environment[key] = *text;
+    }
+  }
+  start.environment["SHOAL_SOCKET"] = home.socket();
+  start.environment["SHOAL_APP"] = start.app.hex();
+  start.environment["PYTHONUNBUFFERED"] = "1";
+  start.environment["PYTHONPATH"] = python_path(start.environment["PYTHONPATH"]);
+  if (auto launched = apps->start(start); !launched) {
+    reply(from, tl::unexpected<Error>(launched.error()));
+    return;
+  }
+  spdlog::info("application {} ({}) started", start.app.brief(), start.name);
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", start.app.hex()}, {"name", start.name}}));
+}
+
+// Ids by unique prefix, names of programs, or "last".
+Result<AppId> Daemon::Impl::resolve_app(const std::string& text) const {
+  const auto list = apps->list();
+  std::vector<AppId> found;
+  std::int64_t newest = -1;
+  for (const auto& state : list) {
+    if (text == "last" || text.empty()) {
+      if (state.started_unix_ms >= newest) found = {state.app};
+      newest = std::max(newest, state.started_unix_ms);
+    } else if (state.app.hex().starts_with(text) || state.name == text) {
+      found.push_back(state.app);
+    }
+  }
+  for (const auto& [client, app] : app_of_driver) {
+    const bool listed = std::find(found.begin(), found.end(), app) != found.end();
+    if (!listed && (app.hex().starts_with(text) || (text == "last" && found.empty()))) found.push_back(app);
+  }
+  if (auto exact = AppId::from_hex_text(text); exact && found.empty()) return *exact;
+  if (found.empty())
+    return fail(Code::kNotFound, fmt::format("no application \"{}\" here; `shoal apps` lists them", text));
+  if (found.size() > 1)
+    return fail(Code::kInvalid,
+                fmt::format("\"{}\" fits {} applications; give more of the id", text, found.size()));
+  return found.front();
+}
+
+void Daemon::Impl::request_app_find(const Requester& from, const Params& params) {
+  auto app = resolve_app(params.text_or("app", "last"));
+  reply(from, app ? Answer(wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}))
+                  : tl::unexpected<Error>(app.error()));
+}
+
+void Daemon::Impl::request_app_attach(const Requester& from, const Params& params) {
+  auto app = resolve_app(params.text_or("app", "last"));
+  if (!app) {
+    reply(from, tl::unexpected<Error>(app.error()));
+    return;
+  }
+  const AppState* state = apps->find(*app);
+  if (state == nullptr) {
+    reply(from, fail(Code::kNotFound,
+                     "that application was not started through this agent, so its output is not here"));
+    return;
+  }
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}));
+  // What it wrote before somebody watched comes first.
+  if (auto text = read_file(state->log_path); text && !text->empty()) {
+    send_event(from,
+               {"app.output", wire::Dynamic(wire::Dynamic::Map{
+                                  {"app", app->hex()}, {"stream", 1}, {"text", Bytes(std::move(*text))}})});
+  }
+  if (!state->running) {
+    send_event(from, {"app.exit",
+                      wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}, {"code", state->exit_code}})});
+    return;
+  }
+  watchers[*app].push_back(from);
+  reactor->set_timer(progress_timer, agent::Reactor::now() + kProgressEvery);
+}
+
+void Daemon::Impl::on_app_output(AppId app, int stream, std::string_view text) {
+  auto it = watchers.find(app);
+  if (it == watchers.end()) return;
+  const client::Event event{
+      "app.output",
+      wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()}, {"stream", stream}, {"text", Bytes(text)}})};
+  for (const auto& watcher : it->second) send_event(watcher, event);
+}
+
+void Daemon::Impl::on_app_exit(const AppState& state) {
+  spdlog::info("application {} ({}) ended with code {}", state.app.brief(), state.name, state.exit_code);
+  auto watching = watchers.extract(state.app);
+  if (watching.empty()) return;
+  const client::Event event{
+      "app.exit", wire::Dynamic(wire::Dynamic::Map{{"app", state.app.hex()}, {"code", state.exit_code}})};
+  for (const auto& watcher : watching.mapped()) send_event(watcher, event);
+}
+
+// While somebody watches: counts of the app's tasks, twice a second.
+void Daemon::Impl::tell_progress() {
+  if (watchers.empty()) return;
+  reactor->set_timer(progress_timer, agent::Reactor::now() + kProgressEvery);
+  query_scheduler("apps", {}, [this](Answer answer) {
+    if (!answer) return;
+    const auto* rows = (*answer)["apps"].as_array();
+    if (rows == nullptr) return;
+    for (const auto& row : *rows) {
+      auto app = AppId::from_hex_text(row.text_or("app", ""));
+      auto it = app ? watchers.find(*app) : watchers.end();
+      if (it == watchers.end() || row.as_map() == nullptr) continue;
+      for (const auto& watcher : it->second) send_event(watcher, {"app.progress", row});
+    }
+  });
+}
+
+void Daemon::Impl::query_scheduler(const std::string& method, wire::Dynamic::Map params,
+                                   std::function<void(Answer)> done) {
+  const std::uint64_t id = ++last_call;
+  query_calls[id] = std::move(done);
+  feed(node::in::Scheduler(scheduler::in::Query{id, method, wire::Dynamic(std::move(params))}));
+}
+
+void Daemon::Impl::request_app_list(const Requester& from, const Params& /*params*/) {
+  query_scheduler("apps", {}, [this, from](Answer answer) {
+    std::map<std::string, wire::Dynamic::Map> rows;
+    for (const auto& state : apps->list()) {
+      rows[state.app.hex()] = {
+          {"app", state.app.hex()},
+          {"name", state.name},
+          {"state", state_of(state)},
+          {"exit_code", state.running ? wire::Dynamic() : wire::Dynamic(state.exit_code)},
+          {"started_unix_ms", state.started_unix_ms},
+          {"ended_unix_ms", state.running ? wire::Dynamic() : wire::Dynamic(state.ended_unix_ms)}};
+    }
+    if (answer) {
+      if (const auto* known = (*answer)["apps"].as_array()) {
+        for (const auto& row : *known) {
+          if (row.as_map() == nullptr) continue;
+          auto& merged = rows[row.text_or("app", "")];
+          for (const auto& [key, value] : *row.as_map()) merged.emplace(key, value);
+          merged.emplace("state", "running");
+        }
+      }
+    }
+    wire::Dynamic::Array list;
+    for (auto& [app, row] : rows) list.emplace_back(std::move(row));
+    std::stable_sort(list.begin(), list.end(), [](const wire::Dynamic& a, const wire::Dynamic& b) {
+      return a.int_or("started_unix_ms", 0) < b.int_or("started_unix_ms", 0);
+    });
+    reply(from, wire::Dynamic(wire::Dynamic::Map{{"apps", std::move(list)}}));
+  });
+}
+
+void Daemon::Impl::request_app_query(const Requester& from, const Params& params) {
+  auto app = resolve_app(params.text_or("app", "last"));
+  if (!app) {
+    reply(from, tl::unexpected<Error>(app.error()));
+    return;
+  }
+  wire::Dynamic::Map onward = *params.as_map();
+  onward["app"] = app->hex();
+  query_scheduler(params.text_or("query", ""), std::move(onward),
+                  [this, from](Answer answer) { reply(from, std::move(answer)); });
+}
+
+void Daemon::Impl::request_app_logs(const Requester& from, const Params& params) {
+  auto app = resolve_app(params.text_or("app", "last"));
+  if (!app) {
+    reply(from, tl::unexpected<Error>(app.error()));
+    return;
+  }
+  const AppState* state = apps->find(*app);
+  std::string path = state != nullptr ? state->log_path : home.at("logs/" + app->hex() + ".log");
+  if (params.bool_or("tasks", false)) path = home.at("logs/" + app->hex() + ".log");
+  const std::int64_t offset = std::max<std::int64_t>(0, params.int_or("offset", 0));
+  Bytes text;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    text.resize(kLogPartBytes);
+    const ssize_t got = ::pread(fd, text.data(), text.size(), offset);
+    text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    ::close(fd);
+  }
+  const auto end = offset + static_cast<std::int64_t>(text.size());
+  reply(from,
+        wire::Dynamic(wire::Dynamic::Map{
+            {"text", std::move(text)}, {"offset", end}, {"running", state != nullptr && state->running}}));
+}
+
+void Daemon::Impl::request_app_cancel(const Requester& from, const Params& params) {
+  auto app = resolve_app(params.text_or("app", "last"));
+  if (!app) {
+    reply(from, tl::unexpected<Error>(app.error()));
+    return;
+  }
+  inputs.emplace_back(node::in::Scheduler(scheduler::in::CancelApp{*app}));
+  auto driver_stopped = apps->stop(*app, kStopGrace);
+  reply(from, wire::Dynamic(wire::Dynamic::Map{
+                  {"app", app->hex()}, {"cancelled", true}, {"driver_stopped", driver_stopped.has_value()}}));
+}
+
+}  // namespace shoal::daemon

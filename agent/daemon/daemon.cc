@@ -1,0 +1,308 @@
+#include "agent/daemon/daemon.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "agent/daemon/impl.h"
+#include "agent/daemon/notify.h"
+#include "agent/daemon/python_path.h"
+#include "protocol/identity/crypto.h"
+
+namespace shoal::daemon {
+namespace {
+
+constexpr Duration kDrainTime = seconds(3);     // for a polite leave
+constexpr Duration kExecutorTime = seconds(2);  // for executors to end
+
+std::string host_name() {
+  char host[256] = {};
+  ::gethostname(host, sizeof(host) - 1);
+  return host;
+}
+
+std::uint32_t usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
+}
+
+std::uint64_t machine_memory_mb() {
+  const auto pages = ::sysconf(_SC_PHYS_PAGES);
+  const auto page = ::sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) >> 20
+                               : 0;
+}
+
+scheduler::Resources resources_of(const settings::Settings& settings) {
+  scheduler::Resources out;
+  const std::int64_t units = settings.integer("computing_units");
+  out.computing_units = units < 0 ? usable_cores() : static_cast<std::uint32_t>(units);
+  const std::int64_t memory = settings.integer("memory_mb");
+  out.memory_mb = memory < 0 ? machine_memory_mb() : static_cast<std::uint64_t>(memory);
+  utsname machine{};
+  if (::uname(&machine) == 0) out.architecture = machine.machine;
+  out.labels = settings.labels();
+  out.languages = {"python", "command", "c++"};
+  return out;
+}
+
+std::string tcp_url(const std::string& host_and_port) {
+  return host_and_port.starts_with("tcp://") ? host_and_port : "tcp://" + host_and_port;
+}
+
+node::Preset preset_of(const std::string& text) {
+  if (text == "wan") return node::Preset::kWan;
+  return text == "radio" ? node::Preset::kRadio : node::Preset::kLan;
+}
+
+}  // namespace
+
+WallTime wall_now() {
+  return {std::chrono::duration_cast<std::chrono::milliseconds>(
+              std::chrono::system_clock::now().time_since_epoch())
+              .count()};
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::open(const settings::Settings& settings) {
+  auto impl = std::make_unique<Impl>(settings);
+  if (auto opened = impl->open(); !opened) return tl::unexpected<Error>(opened.error());
+  return std::unique_ptr<Daemon>(new Daemon(std::move(impl)));
+}
+
+Daemon::Daemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Daemon::~Daemon() = default;
+int Daemon::run() {
+  return impl_->run();
+}
+
+Daemon::Impl::Impl(settings::Settings given)
+    : settings(std::move(given)),
+      home(settings.text("home")),
+      identity{{identity::KeyPair::generate(), {}}, {}, {}, {}},
+      tokens(RealmId()) {}
+
+Daemon::Impl::~Impl() {
+  if (lock_fd >= 0) {
+    home.clear_ready();
+    ::close(lock_fd);
+  }
+}
+
+Result<> Daemon::Impl::open_identity() {
+  auto loaded = identity::load_identity(home.dir());
+  if (!loaded && loaded.error().code == Code::kNotFound) {
+    // Started with nothing: an agent by itself, in a realm of its own.
+    loaded = identity::init_realm(home.dir(), {name, settings.labels()}, wall_now());
+    if (loaded) spdlog::info("new realm {}: this agent belongs to nobody yet", loaded->realm.brief());
+  }
+  if (!loaded) return tl::unexpected<Error>(loaded.error());
+  identity = std::move(*loaded);
+  // One that issues can renew its own certificate, however long it was off.
+  if (identity.issuer()) {
+    auto certificate = identity::read_certificate(identity.chain);
+    if (certificate && identity::renewal_due(*certificate, wall_now())) {
+      auto chain = identity::renew_own_certificate(identity, wall_now());
+      if (!chain) return tl::unexpected<Error>(chain.error());
+      identity.chain = std::move(*chain);
+      if (auto saved = identity::save_identity(home.dir(), identity); !saved) return saved;
+    }
+  }
+  return {};
+}
+
+Result<> Daemon::Impl::open_node() {
+  auto pairs = engine->load("");
+  if (!pairs) return tl::unexpected<Error>(pairs.error());
+  for (const auto& manifest : engine->manifests())
+    (*pairs)["s/m/" + manifest.object.hex()] = wire::encode(manifest);
+  tokens = identity::TokenBook(identity.realm);
+  if (auto book = pairs->find("d/tokens"); book != pairs->end()) {
+    auto parsed = identity::TokenBook::parse(identity.realm, book->second);
+    if (!parsed) return tl::unexpected<Error>(parsed.error());
+    tokens = std::move(*parsed);
+  }
+  auto admission = home.read_admission();
+  if (!admission) return tl::unexpected<Error>(admission.error());
+
+  node::NodeConfig config;
+  config.id = identity.id();
+  config.name = name;
+  config.endpoint =
+      settings.text("advertise").empty() ? transport->endpoint() : tcp_url(settings.text("advertise"));
+  config.curve_key = identity.keys.curve.public_key;
+  config.labels = settings.labels();
+  config.preset = preset_of(settings.text("preset"));
+  for (const auto& contact : admission->contacts) {
+    for (const auto& endpoint : contact.endpoints)
+      config.contacts.push_back({contact.agent, endpoint, contact.curve_key});
+  }
+  config.child_region = admission->child_region;
+  config.region_name = settings.text("region");
+  config.resources = resources_of(settings);
+  const Bytes seed = identity::random_bytes(8);
+  std::uint64_t number = 0;
+  std::memcpy(&number, seed.data(), sizeof(number));
+  node = std::make_unique<node::Node>(std::move(config), std::move(*pairs), Rng(number));
+  return {};
+}
+
+Result<> Daemon::Impl::open() {
+  started = agent::Reactor::now();
+  if (auto prepared = home.prepare(); !prepared) return prepared;
+  auto lock = home.lock();
+  if (!lock) return tl::unexpected<Error>(lock.error());
+  lock_fd = *lock;
+  home.clear_ready();
+  name = settings.text("name").empty() ? host_name() : settings.text("name");
+  python = find_python(settings.text("python"));
+  if (auto identified = open_identity(); !identified) return identified;
+
+  auto made = agent::Reactor::create();
+  if (!made) return tl::unexpected<Error>(made.error());
+  reactor = std::move(*made);
+  if (auto watching = reactor->watch_signals({SIGTERM, SIGINT}, [this](int) { begin_stop("signal"); });
+      !watching)
+    return watching;
+  ::signal(SIGPIPE, SIG_IGN);
+
+  storage::EngineConfig engine_config;
+  engine_config.dir = home.at("state");
+  engine_config.hasher = [](std::string_view content) { return identity::object_id_of(content); };
+  auto opened_engine = storage::Engine::open(std::move(engine_config));
+  if (!opened_engine) return tl::unexpected<Error>(opened_engine.error());
+  engine = std::move(*opened_engine);
+
+  link::TransportConfig link_config;
+  if (settings.text("listen") != "none") link_config.bind = tcp_url(settings.text("listen"));
+  if (!settings.text("advertise").empty()) link_config.announce = tcp_url(settings.text("advertise"));
+  link_config.realm = identity.realm;
+  link_config.chain = identity.chain;
+  link_config.curve = identity.keys.curve;
+  auto opened_link = link::Transport::open(std::move(link_config));
+  if (!opened_link) return tl::unexpected<Error>(opened_link.error());
+  transport = std::move(*opened_link);
+
+  auto opened_values = ValueTable::open(home.arena(identity.id()), home.at("files"));
+  if (!opened_values) return tl::unexpected<Error>(opened_values.error());
+  values.emplace(std::move(*opened_values));
+  transfer = std::make_unique<Transfer>(
+      *values,
+      [this](const std::string& key, std::uint64_t offset, std::uint32_t length) {
+        return read_part(key, offset, length);
+      },
+      [this](wire::Envelope envelope) { return route(std::move(envelope)); });
+  worker = std::make_unique<WorkerThread>(*reactor);
+  clients = std::make_unique<executor::ClientServer>(
+      *reactor, [this](executor::ClientEvent&& event) { on_client_event(std::move(event)); });
+  executors = open_executors(std::max<std::uint32_t>(1, resources_of(settings).computing_units));
+  apps = std::make_unique<AppRunner>(
+      *reactor, home.at("logs"),
+      [this](AppId app, int stream, std::string_view text) { on_app_output(app, stream, text); },
+      [this](const AppState& state) { on_app_exit(state); });
+  if (auto opened = open_node(); !opened) return opened;
+  if (auto opened = open_streams(); !opened) return opened;
+
+  wake_timer = reactor->add_timer([this] { on_wake(); });
+  renewal_timer = reactor->add_timer([this] { renew_certificate(); });
+  progress_timer = reactor->add_timer([this] { tell_progress(); });
+  reactor->set_timer(renewal_timer, started + seconds(60));
+  for (auto& watched :
+       std::initializer_list<std::pair<int, void (Impl::*)()>>{{engine->event_fd(), &Impl::on_engine_events},
+                                                               {transport->fd(), &Impl::on_link_events},
+                                                               {broker->fd(), &Impl::wake_streams_and_drain},
+                                                               {edge->fd(), &Impl::wake_streams_and_drain}}) {
+    auto added = reactor->add(watched.first, EPOLLIN,
+                              [this, call = watched.second](std::uint32_t) { (this->*call)(); });
+    if (!added) return added;
+  }
+  feed(node::in::Start{});
+  wake_streams_and_drain();
+  if (auto listening = clients->listen(home.socket()); !listening) return listening;
+  if (auto written = home.write_ready(
+          {static_cast<std::uint64_t>(getpid()), identity.id().hex(), name, transport->endpoint(), ""});
+      !written) {
+    return written;
+  }
+  spdlog::info("agent {} ({}) is ready at {}, socket {}", name, identity.id().brief(),
+               transport->endpoint().empty() ? "no port" : transport->endpoint(), home.socket());
+  notify_ready();
+  return {};
+}
+
+Result<> Daemon::Impl::open_streams() {
+  streams::BrokerConfig broker_config;
+  broker_config.dir = home.at("streams");
+  broker_config.address = {identity.id(), {}};
+  auto opened_broker = streams::Broker::open(std::move(broker_config));
+  if (!opened_broker) return tl::unexpected<Error>(opened_broker.error());
+  broker = std::move(*opened_broker);
+  edge::EdgeConfig edge_config;
+  edge_config.dir = home.at("streams/sources");
+  edge_config.client_id = "shoal-" + name;
+  auto opened_edge = edge::Edge::open(std::move(edge_config));
+  if (!opened_edge) return tl::unexpected<Error>(opened_edge.error());
+  edge = std::move(*opened_edge);
+  return {};
+}
+
+void Daemon::Impl::wake_streams_and_drain() {
+  wake_streams();
+  drain();
+}
+
+void Daemon::Impl::on_wake() {
+  const Instant now = agent::Reactor::now();
+  if (stop_deadline <= now) {
+    finish_stop();
+    return;
+  }
+  if (node_wake <= now) {
+    node_wake = Instant::never();
+    inputs.emplace_back(node::in::Wake{});
+  }
+  if (transfer->next_deadline() <= now) transfer->on_wake(now);
+  expire_asks();
+  if (broker->next_deadline() <= now || edge->next_deadline() <= now) wake_streams();
+  if (transport->next_deadline() <= now) on_link_events();
+  drain();
+}
+
+int Daemon::Impl::run() {
+  while (!stopped) reactor->run_once();
+  return exit_code;
+}
+
+// The agent says that it leaves, lets what was sent go out, and ends its processes.
+void Daemon::Impl::begin_stop(const std::string& why) {
+  if (stopping) {
+    finish_stop();
+    return;
+  }
+  stopping = true;
+  notify_stopping();
+  spdlog::info("stopping ({})", why);
+  for (const auto& state : apps->list()) {
+    if (state.running) (void)apps->stop(state.app, seconds(1));
+  }
+  stop_deadline = agent::Reactor::now() + kDrainTime;
+  feed(node::in::Leave{});
+}
+
+void Daemon::Impl::finish_stop() {
+  if (stopped) return;
+  stopped = true;
+  executors->shutdown(agent::Reactor::now() + kExecutorTime);
+  transport->close(milliseconds(200));
+  home.clear_ready();
+  spdlog::info("stopped");
+}
+
+}  // namespace shoal::daemon

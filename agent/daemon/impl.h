@@ -1,0 +1,214 @@
+// agent/daemon/impl.h
+//
+// The drivers of one agent and what connects them to its core. Every file of this folder named *_bridge.cc or
+// *_requests.cc holds the members of one concern.
+#pragma once
+
+#include <spdlog/spdlog.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/daemon/app_runner.h"
+#include "agent/daemon/daemon.h"
+#include "agent/daemon/home.h"
+#include "agent/daemon/transfer.h"
+#include "agent/daemon/value_table.h"
+#include "agent/daemon/worker_thread.h"
+#include "agent/executor/client_server.h"
+#include "agent/executor/executor_pool.h"
+#include "agent/node/node.h"
+#include "agent/reactor/reactor.h"
+#include "edge/edge.h"
+#include "protocol/identity/realm.h"
+#include "protocol/link/transport.h"
+#include "storage/engine/engine.h"
+#include "streams/broker/broker.h"
+
+namespace shoal::daemon {
+
+// Whoever is to get the answer to a request: a client of this agent, or one of another agent.
+struct Requester {
+  ClientId client;
+  std::uint64_t request = 0;
+  std::optional<wire::Address> remote;  // the agent that asks on behalf of its client
+};
+
+struct Daemon::Impl {
+  using Params = wire::Dynamic;
+  using Answer = Result<wire::Dynamic>;
+  using Handler = void (Impl::*)(const Requester&, const Params&);
+
+  explicit Impl(settings::Settings settings);
+  ~Impl();
+
+  // -- daemon.cc: life --
+  Result<> open();
+  Result<> open_identity();
+  Result<> open_node();
+  Result<> open_streams();
+  std::unique_ptr<executor::ExecutorPool> open_executors(std::uint32_t computing_units);
+  void on_wake();
+  int run();
+  void begin_stop(const std::string& why);
+  void finish_stop();
+  wire::Dynamic status() const;
+
+  // -- core_bridge.cc: the core's inputs and effects --
+  void feed(node::Input input);
+  void drain();
+  void rearm();
+  void carry_out(node::Effect& effect);
+  void flush_persists();
+  void on_engine_events();
+  void release_held();
+  void send_now(const node::out::Send& send);
+  void start_launch(scheduler::out::Launch& launch);
+
+  // -- link_bridge.cc: other agents --
+  void on_link_events();
+  void on_frame(AgentId neighbour, const Bytes& frame);
+  bool route(wire::Envelope envelope);  // frames of drivers; false when there is no way now
+  void on_join_request(const link::event::JoinRequest& request);
+  void renew_certificate();
+
+  // -- value_bridge.cc: values and objects in motion --
+  void fetch_value(const scheduler::out::Fetch& fetch);
+  void fetch_object(const std::string& key, ObjectId object);
+  void pull_object(const storage::out::Pull& pull);
+  Result<Transfer::Part> read_part(const std::string& key, std::uint64_t offset, std::uint32_t length);
+  void put_object(storage::Manifest manifest, storage::Payload payload, std::function<void(Result<>)> done);
+
+  // -- client_bridge.cc: local processes --
+  void on_client_event(executor::ClientEvent&& event);
+  void on_client_message(ClientId client, executor::ClientMessage& message);
+  void on_hello(const executor::ClientConnected& connected);
+  void on_client_gone(ClientId client);
+  void on_scheduler_output(node::out::Scheduler& output);
+  void reply(const Requester& to, Answer answer);
+  void send_event(const Requester& to, const client::Event& event);
+
+  // -- requests.cc: everything that is asked by name --
+  void on_request(const Requester& from, const std::string& method, const Params& params);
+  void ask_agent(const wire::Address& agent, const std::string& method, wire::Dynamic::Map params,
+                 Duration timeout, std::function<void(Answer)> done);
+  void on_client_plane(const wire::Envelope& envelope);
+  void expire_asks();
+  Result<wire::Address> find_agent(const std::string& text) const;
+
+  // -- agent_requests.cc --
+  void request_status(const Requester&, const Params&);
+  void request_agents(const Requester&, const Params&);
+  void request_topology(const Requester&, const Params&);
+  void request_stop(const Requester&, const Params&);
+  void request_leave(const Requester&, const Params&);
+  void request_token(const Requester&, const Params&);
+  void request_doctor(const Requester&, const Params&);
+
+  // -- app_requests.cc --
+  void request_app_start(const Requester&, const Params&);
+  void request_app_attach(const Requester&, const Params&);
+  void request_app_find(const Requester&, const Params&);
+  void request_app_list(const Requester&, const Params&);
+  void request_app_query(const Requester&, const Params&);
+  void request_app_logs(const Requester&, const Params&);
+  void request_app_cancel(const Requester&, const Params&);
+  Result<AppId> resolve_app(const std::string& text) const;
+  void on_app_output(AppId app, int stream, std::string_view text);
+  void on_app_exit(const AppState& state);
+  void tell_progress();
+  void query_scheduler(const std::string& method, wire::Dynamic::Map params,
+                       std::function<void(Answer)> done);
+
+  // -- store_requests.cc --
+  void request_store_put(const Requester&, const Params&);
+  void request_store_get(const Requester&, const Params&);
+  void request_store_locate(const Requester&, const Params&);
+  void request_store_delete(const Requester&, const Params&);
+  void request_store_set_alias(const Requester&, const Params&);
+  void request_store_get_alias(const Requester&, const Params&);
+  void request_store_delete_alias(const Requester&, const Params&);
+  void request_store_list(const Requester&, const Params&);
+  void deliver_object(const Requester& to, const storage::Manifest& manifest, bool inline_bytes);
+  void with_object(const Requester& from, const Params& params, std::function<void(ObjectId)> then);
+  template <class In, class Out>
+  void call_store(In input, std::function<void(Out&)> done);
+  void on_storage_output(node::out::Storage& output);
+
+  // -- stream_bridge.cc --
+  void request_streams(const Requester&, const std::string& method, const Params&);
+  void request_edge(const Requester&, const std::string& method, const Params&);
+  void carry_out(std::vector<streams::Output>& outputs);
+  void carry_out(std::vector<edge::Output>& outputs);
+  void wake_streams();
+  void wake_streams_and_drain();
+
+  // Parts, in the order of construction; the ones below use the ones above.
+  settings::Settings settings;
+  Home home;
+  int lock_fd = -1;
+  identity::AgentIdentity identity;
+  identity::TokenBook tokens;
+  std::unique_ptr<agent::Reactor> reactor;
+  std::unique_ptr<storage::Engine> engine;
+  std::unique_ptr<link::Transport> transport;
+  std::optional<ValueTable> values;
+  std::unique_ptr<Transfer> transfer;
+  std::unique_ptr<executor::ClientServer> clients;
+  std::unique_ptr<executor::ExecutorPool> executors;
+  std::unique_ptr<streams::Broker> broker;
+  std::unique_ptr<edge::Edge> edge;
+  std::unique_ptr<AppRunner> apps;
+  std::unique_ptr<WorkerThread> worker;
+  std::unique_ptr<node::Node> node;
+
+  std::deque<node::Input> inputs;
+  std::vector<node::Effect> effects;
+  bool draining = false;
+  Instant node_wake = Instant::never();
+  agent::Reactor::TimerId wake_timer = 0;
+  agent::Reactor::TimerId renewal_timer = 0;
+  agent::Reactor::TimerId progress_timer = 0;
+
+  std::vector<storage::KeyValue> persist_batch;
+  std::vector<Ticket> persist_tickets;
+  std::map<std::uint64_t, std::vector<Ticket>> persists_under_way;  // by completion
+  std::map<std::uint64_t, std::function<void(Result<>)>> engine_calls;
+  std::deque<node::out::Send> held;  // until their ticket is durable
+  Ticket durable;
+  std::uint64_t last_completion = 0;
+
+  std::uint64_t last_call = 0;
+  std::map<std::uint64_t, std::function<void(node::out::Storage&)>> store_calls;
+  std::map<std::uint64_t, std::function<void(Answer)>> query_calls;
+  struct Ask {
+    std::function<void(Answer)> done;
+    Instant deadline;
+  };
+  std::map<std::uint64_t, Ask> asks;             // requests to other agents
+  std::map<ClientId, Requester> remote_clients;  // stand-ins, at broker and edge, for clients of other agents
+  std::set<ClientId> drivers;                    // clients that opened an app
+  std::map<AppId, std::vector<Requester>> watchers;  // of an app's output and end
+  std::map<ClientId, AppId> app_of_driver;
+
+  std::string name;
+  std::string python;
+  Instant started;
+  bool stopping = false;
+  Instant stop_deadline = Instant::never();
+  int exit_code = 0;
+  bool stopped = false;
+  std::uint64_t frames_refused = 0;
+};
+
+// The wall clock, for certificates and display.
+WallTime wall_now();
+
+}  // namespace shoal::daemon

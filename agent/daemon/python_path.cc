@@ -1,0 +1,74 @@
+#include "agent/daemon/python_path.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+namespace shoal::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Whether the interpreter has the packages the SDK imports, judged by the files: starting an interpreter to
+// ask would cost more than the whole start of the agent.
+bool has_packages(const fs::path& interpreter) {
+  std::error_code ignored;
+  const fs::path real = fs::canonical(interpreter, ignored);
+  if (real.empty()) return false;
+  const fs::path prefix = real.parent_path().parent_path();
+  std::vector<fs::path> roots = {prefix / "lib/python3/dist-packages"};
+  for (const auto& entry : fs::directory_iterator(prefix / "lib", ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("python3.")) roots.push_back(entry.path() / "site-packages");
+  }
+  const fs::path venv = interpreter.parent_path().parent_path();
+  for (const auto& entry : fs::directory_iterator(venv / "lib", ignored))
+    roots.push_back(entry.path() / "site-packages");
+  bool msgpack = false;
+  bool cloudpickle = false;
+  for (const auto& root : roots) {
+    msgpack = msgpack || fs::exists(root / "msgpack", ignored);
+    cloudpickle = cloudpickle || fs::exists(root / "cloudpickle", ignored);
+  }
+  return msgpack && cloudpickle;
+}
+
+}  // namespace
+
+std::vector<std::string> sdk_directories() {
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path installed = program / "../lib/shoal/python";
+  if (fs::exists(installed / "shoal", ignored)) {
+    return {installed.lexically_normal().string(), (installed / "compat").lexically_normal().string()};
+  }
+  return {SHOAL_SOURCE_DIR "/sdk/python", SHOAL_SOURCE_DIR "/sdk/python/compat"};
+}
+
+std::string python_path(const std::string& existing) {
+  std::string out;
+  for (const auto& dir : sdk_directories()) out += (out.empty() ? "" : ":") + dir;
+  return existing.empty() ? out : out + ":" + existing;
+}
+
+std::string find_python(const std::string& wanted) {
+  if (!wanted.empty()) return wanted;
+  std::vector<fs::path> candidates;
+  if (const char* venv = std::getenv("VIRTUAL_ENV")) candidates.push_back(fs::path(venv) / "bin/python3");
+  if (const char* path = std::getenv("PATH")) {
+    std::istringstream dirs(path);
+    for (std::string dir; std::getline(dirs, dir, ':');) candidates.push_back(fs::path(dir) / "python3");
+  }
+  candidates.emplace_back("/usr/bin/python3");
+  std::string any;
+  for (const auto& candidate : candidates) {
+    if (::access(candidate.c_str(), X_OK) != 0) continue;
+    if (has_packages(candidate)) return candidate.string();
+    if (any.empty()) any = candidate.string();
+  }
+  return any;
+}
+
+}  // namespace shoal::daemon

@@ -1,0 +1,21 @@
+// agent/daemon/python_path.h
+//
+// Where the Python side of Shoal lies, and which interpreter to use when nobody names one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace shoal::daemon {
+
+// Directories of the SDK and its compatibility packages: of the install tree, else of the source tree.
+std::vector<std::string> sdk_directories();
+
+// A PYTHONPATH that finds the SDK first and then what `existing` names.
+std::string python_path(const std::string& existing);
+
+// The first of `wanted`, python3 of the PATH, /usr/bin/python3 that exists and has what the SDK needs; empty:
+// none.
+std::string find_python(const std::string& wanted);
+
+}  // namespace shoal::daemon

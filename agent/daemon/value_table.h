@@ -1,0 +1,61 @@
+// agent/daemon/value_table.h
+//
+// The values of running applications that lie on this host, by the name other agents know them: files of the
+// shared-memory arena, and files of the agent's file area. The agent owns what is kept here and removes it
+// when it is dropped; a user's own file is served from where it is and never removed. One thread uses it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "protocol/base/result.h"
+#include "protocol/wire/client.h"
+
+namespace shoal::daemon {
+
+class ValueTable {
+ public:
+  // Makes both directories. An arena that an earlier life of this agent left behind is emptied.
+  static Result<ValueTable> open(std::string arena_dir, std::string files_dir);
+  // Removes the arena. Files stay for the next start to clear.
+  ~ValueTable();
+  ValueTable(ValueTable&& other) noexcept;
+  ValueTable& operator=(ValueTable&&) = delete;
+  ValueTable(const ValueTable&) = delete;
+  ValueTable& operator=(const ValueTable&) = delete;
+
+  const std::string& arena_dir() const { return arena_dir_; }
+  const std::string& files_dir() const { return files_dir_; }
+
+  // From now on `key` names this value. A value kept earlier under the same key is removed.
+  void keep(const std::string& key, client::Value value);
+  const client::Value* find(const std::string& key) const;
+  void drop(const std::string& key);
+
+  // The file that holds a kept or client-named value; nullopt for inline values and names that leave the
+  // arena.
+  std::optional<std::string> path_of(const client::Value& value) const;
+
+  // A new empty file for a value that is about to arrive: in the arena, or, for files, in the file area.
+  struct Incoming {
+    int fd = -1;
+    client::Value value;
+  };
+  Result<Incoming> create(const std::string& key, std::uint64_t bytes, bool is_file);
+  // Removes an incoming value that did not arrive whole.
+  void discard(const client::Value& value) const;
+
+  std::size_t size() const { return values_.size(); }
+
+ private:
+  ValueTable(std::string arena_dir, std::string files_dir);
+  std::string arena_dir_;
+  std::string files_dir_;
+  std::unordered_map<std::string, client::Value> values_;
+  std::uint64_t created_ = 0;
+};
+
+}  // namespace shoal::daemon

@@ -1,0 +1,1 @@
+"""Decorators, parameters and functions of the programming model."""

@@ -1,0 +1,7 @@
+"""@binary."""
+
+from shoal import binary
+
+Binary = binary
+
+__all__ = ["Binary", "binary"]

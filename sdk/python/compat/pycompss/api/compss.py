@@ -1,0 +1,8 @@
+"""@compss: refuses, naming the feature; it is not there yet."""
+
+from shoal._decorators import not_supported
+
+compss = not_supported("compss", "nested COMPSs applications")
+COMPSs = compss
+
+__all__ = ["COMPSs", "compss"]

@@ -1,0 +1,7 @@
+"""@constraint."""
+
+from shoal import constraint
+
+Constraint = constraint
+
+__all__ = ["Constraint", "constraint"]

@@ -1,0 +1,5 @@
+"""COMPSsException."""
+
+from shoal import COMPSsException
+
+__all__ = ["COMPSsException"]

@@ -1,0 +1,7 @@
+"""@local."""
+
+from shoal import local
+
+Local = local
+
+__all__ = ["Local", "local"]

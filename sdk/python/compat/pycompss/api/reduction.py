@@ -1,0 +1,7 @@
+"""@reduction."""
+
+from shoal import reduction
+
+Reduction = reduction
+
+__all__ = ["Reduction", "reduction"]

@@ -1,0 +1,55 @@
+"""The thread that sends what was queued and nobody flushed, about a millisecond later. One for the whole process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+FLUSH_AFTER_S = 0.001
+
+
+class Flusher:
+    """A thread that calls `flush_late()` of those who armed it, every millisecond until it returns False."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._senders: list[Any] = []
+        self._thread: threading.Thread | None = None
+
+    def arm(self, sender: Any) -> None:
+        """Calls `sender.flush_late()` every millisecond until it returns False."""
+        with self._lock:
+            self._senders.append(sender)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="shoal-flusher", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def forget_thread(self) -> None:
+        """In a forked child, where the thread does not exist."""
+        self.__init__()  # type: ignore[misc]
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._wake.wait()
+            pause.wait(FLUSH_AFTER_S)
+            with self._lock:
+                senders, self._senders = self._senders, []
+                self._wake.clear()
+            kept = [sender for sender in senders if self._flush(sender)]
+            if kept:
+                with self._lock:
+                    self._senders += kept
+                self._wake.set()
+
+    @staticmethod
+    def _flush(sender: Any) -> bool:
+        try:
+            return sender.flush_late()
+        except Exception:
+            return False  # the next wait reports that the agent is gone
+
+
+flusher = Flusher()

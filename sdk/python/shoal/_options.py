@@ -1,0 +1,154 @@
+"""TaskOptions: what a task asks of the place that runs it, gathered from `@task`, `@constraint`, `@on_failure`, `@binary`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shoal._protocol import OnFailure
+
+CONSTRAINT_KEYS = frozenset(
+    [
+        "app_software", "computing_units", "host_queues", "is_local", "labels", "memory_size", "memory_type",
+        "operating_system_distribution", "operating_system_type", "operating_system_version", "processor_architecture",
+        "processor_internal_memory_size", "processor_name", "processor_property_name", "processor_property_value",
+        "processor_speed", "processor_type", "processors", "storage_bandwidth", "storage_size", "storage_type",
+        "wall_clock_limit",
+    ]
+)  # fmt: skip
+_DYNAMIC = frozenset({"computing_units", "memory_size", "storage_size"})
+_ALIASES = {"computingUnits": "computing_units", "memorySize": "memory_size", "isLocal": "is_local"}
+_PROCESSOR_KEYS = {
+    "processortype": "processor_type",
+    "computingunits": "computing_units",
+    "name": "processor_name",
+    "speed": "processor_speed",
+    "architecture": "processor_architecture",
+    "propertyname": "processor_property_name",
+    "propertyvalue": "processor_property_value",
+    "internalmemorysize": "processor_internal_memory_size",
+}
+_ENVIRONMENT = re.compile(r"^\$(?:\{(\w+)\}|(\w+))$")
+DEFAULT_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """Mirror of client::TaskOptions."""
+
+    constraints: dict[str, str] = field(default_factory=dict)
+    on_failure: OnFailure = OnFailure.RETRY
+    retries: int = DEFAULT_RETRIES
+    timeout_ms: int = 0
+    priority: bool = False
+    streams: bool = False
+    command: tuple[str, ...] = ()
+    working_dir: str = ""
+    fail_by_exit_value: bool = True
+    is_replicated: bool = False
+    is_distributed: bool = False
+
+    def message(self) -> list:
+        """The fields in protocol order."""
+        return [
+            self.constraints, int(self.on_failure), self.retries, self.timeout_ms, self.priority, self.streams,
+            list(self.command), self.working_dir, self.fail_by_exit_value, self.is_replicated, self.is_distributed,
+        ]  # fmt: skip
+
+    def changed(self, **changes: Any) -> Options:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+def parse_on_failure(management: Any, where: str) -> OnFailure:
+    """The policy that a program names. ValueError for an unknown one."""
+    try:
+        return OnFailure[str(management).upper()]
+    except KeyError:
+        names = ", ".join(policy.name for policy in OnFailure)
+        raise ValueError(f"{where}: unknown failure policy {management!r}; known: {names}") from None
+
+
+def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with aliases replaced and `processors` unfolded. TypeError for an unknown key."""
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        key = _ALIASES.get(name, name)
+        if key not in CONSTRAINT_KEYS:
+            raise TypeError(f"@constraint has no key {name!r}; known: {', '.join(sorted(CONSTRAINT_KEYS))}")
+        if key == "is_local" and not isinstance(value, bool):
+            raise TypeError("@constraint: is_local must be True or False")
+        if key == "processors":
+            checked.update(_unfold_processors(value))
+        elif key == "labels":
+            checked.update({f"label.{label}": str(text) for label, text in dict(value).items()})
+        elif isinstance(value, (list, tuple)):
+            checked[key] = ",".join(map(str, value))
+        else:
+            checked[key] = value
+    return checked
+
+
+def _unfold_processors(processors: Any) -> dict[str, Any]:
+    """The CPU entry of a `processors` list; other processor types become `processor_type` entries of their own."""
+    unfolded: dict[str, Any] = {}
+    for processor in processors:
+        entry = {}
+        for name, value in dict(processor).items():
+            key = _PROCESSOR_KEYS.get(name.lower().replace("_", ""))
+            if key is None:
+                raise TypeError(f"@constraint: processors has no key {name!r}")
+            entry[key] = value
+        kind = str(entry.pop("processor_type", "CPU")).upper()
+        if kind == "CPU":
+            unfolded.update(entry)
+        else:
+            unfolded.update({f"{kind.lower()}.{key}": value for key, value in entry.items()})
+    return unfolded
+
+
+def resolve_static(constraints: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """(values that are known now, expressions to be evaluated at each call)."""
+    fixed: dict[str, str] = {}
+    dynamic: dict[str, str] = {}
+    for key, value in constraints.items():
+        if isinstance(value, bool):
+            fixed[key] = "true" if value else "false"
+        elif isinstance(value, str) and key in _DYNAMIC and not _ENVIRONMENT.match(value) and not _is_number(value):
+            dynamic[key] = value
+        else:
+            fixed[key] = environment_value(str(value), f"@constraint: {key}")
+    return fixed, dynamic
+
+
+def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[str, Any], name: str) -> dict[str, str]:
+    """Dynamic constraints of one call: globals of the function and arguments of the call are visible."""
+    evaluated = {}
+    for key, expression in expressions.items():
+        try:
+            evaluated[key] = str(eval(expression, scope, values))
+        except Exception as error:
+            raise ValueError(f"constraint {key}={expression!r} of task {name} cannot be evaluated: {error}") from error
+    return evaluated
+
+
+def environment_value(text: str, where: str) -> str:
+    """`text`, or the environment variable it names. ValueError when that is not set."""
+    match = _ENVIRONMENT.match(text)
+    if match is None:
+        return text
+    variable = match.group(1) or match.group(2)
+    value = os.environ.get(variable)
+    if value is None:
+        raise ValueError(f"{where} refers to the environment variable {variable}, which is not set")
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,235 @@
+"""What a main program says about the results of its tasks: wait, synchronise, group, delete."""
+
+from __future__ import annotations
+
+import copy
+import os
+from types import TracebackType
+from typing import IO, Any
+
+from shoal import _runtime
+from shoal._future import Future
+from shoal._protocol import Kind
+from shoal._session import Session, remove_path
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class statement made it
+
+
+def wait_on(*values: Any, mode: str = "rw") -> Any:
+    """Waits for futures and for objects that tasks write, inside lists, tuples and dicts too.
+
+    Returns what it was given with values in place of futures (several arguments: a list). An object that tasks wrote is
+    brought up to date in place where its type allows (lists, dicts, sets, arrays, plain objects) and returned. Raises
+    the exception of a task that failed. `mode="r"` promises not to change the values: tasks go on using theirs.
+    """
+    if mode not in ("r", "rw"):
+        raise ValueError(f"mode={mode!r}: it is 'r' or 'rw'")
+    session = _runtime.attach()
+    if session is not None:
+        values = tuple(_Wait(session, mode).resolve(values))
+    return values[0] if len(values) == 1 else list(values)
+
+
+class _Wait:
+    """One wait_on: collects what is not here, waits for all of it at once, puts the values in place."""
+
+    def __init__(self, session: Session, mode: str) -> None:
+        self._session = session
+        self._mode = mode
+        self._wanted: dict[int, Any] = {}  # datum → future or tracked object
+        self._values: dict[int, Any] = {}  # id of that → its value
+
+    def resolve(self, values: tuple) -> list[Any]:
+        for value in values:
+            self._collect(value)
+        if self._wanted:
+            fresh = self._session.wait_on_data(list(self._wanted))
+            for handle, value in zip(self._wanted.values(), fresh):
+                self._values[id(handle)] = self._settle(handle, value)
+        return [self._filled(value) for value in values]
+
+    def _collect(self, value: Any) -> None:
+        if type(value) is Future:
+            if not value._final:
+                if value._session is not self._session:
+                    raise ValueError("this future belongs to another application, or to one that has ended")
+                self._wanted[value._datum] = value
+            return
+        entry = self._session.tracked(value)
+        if entry is not None:
+            self._wanted[entry.datum] = value
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self._collect(item)
+        elif isinstance(value, dict):
+            for item in value.values():
+                self._collect(item)
+
+    def _settle(self, handle: Any, fresh: Any) -> Any:
+        if type(handle) is Future:
+            handle._value, handle._final = fresh, True
+            return fresh
+        if self._mode == "r":
+            return fresh
+        self._session.untrack(handle)
+        return handle if _refresh(handle, fresh) else fresh
+
+    def _filled(self, value: Any) -> Any:
+        if type(value) is Future:
+            return value._value
+        if id(value) in self._values:
+            return self._values[id(value)]
+        if isinstance(value, dict):
+            items = {key: self._filled(item) for key, item in value.items()}
+            if all(items[key] is value[key] for key in value):
+                return value
+            new = copy.copy(value)
+            new.update(items)
+            return new
+        if isinstance(value, (list, tuple)):
+            filled = [self._filled(item) for item in value]
+            if all(a is b for a, b in zip(filled, value)):
+                return value
+            if isinstance(value, list):
+                return filled
+            return type(value)(*filled) if hasattr(value, "_fields") else tuple(filled)
+        return value
+
+
+def _refresh(old: Any, new: Any) -> bool:
+    """Gives `old` the contents of `new`; False if its type does not allow that."""
+    kind = type(old)
+    if kind is not type(new):
+        return False
+    if kind in (list, bytearray):
+        old[:] = new
+    elif kind in (dict, set):
+        old.clear()
+        old.update(new)
+    elif kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+        if old.shape != new.shape or old.dtype != new.dtype or not old.flags.writeable:
+            return False
+        old[...] = new
+    elif _state_is_dict(kind):
+        old.__dict__.clear()
+        old.__dict__.update(new.__dict__)
+    else:
+        return False
+    return True
+
+
+def _state_is_dict(kind: type) -> bool:
+    """True for classes written in Python whose whole state is their __dict__."""
+    bases = kind.__mro__[:-1]
+    own = {name for base in bases for name in base.__dict__}
+    customised = {"__slots__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__"}
+    return bool(bases) and all(base.__flags__ & _HEAP_TYPE for base in bases) and not own & customised
+
+
+def wait_on_file(*paths: Any) -> Any:
+    """Waits for the last version of files (nested lists allowed) and brings them to the given paths. Returns `paths`."""
+    session = _runtime.attach()
+    if session is not None:
+        session.wait_on_files(_flat_paths(paths))
+    return paths[0] if len(paths) == 1 else list(paths)
+
+
+wait_on_directory = wait_on_file
+
+
+def _flat_paths(paths: Any) -> list[str]:
+    flat: list[str] = []
+    for path in paths:
+        if isinstance(path, (list, tuple)):
+            flat += _flat_paths(path)
+        else:
+            flat.append(os.fspath(path))
+    return flat
+
+
+def open_file(path: Any, mode: str = "r") -> IO[Any]:
+    """Waits for the last version of a file, then opens it. What the program writes is what later tasks see."""
+    wait_on_file(path)
+    return open(path, mode)
+
+
+def barrier(no_more_tasks: bool = False) -> None:
+    """Waits for all tasks. Raises the first failure that nobody has seen yet."""
+    session = _runtime.attach()
+    if session is not None:
+        session.barrier("", no_more_tasks)
+
+
+def barrier_group(name: str) -> None:
+    """Waits for the tasks of a group. Raises COMPSsException if one of them did."""
+    session = _runtime.attach()
+    if session is not None:
+        session.barrier(name)
+
+
+def cancel_group(name: str) -> None:
+    """Cancels the tasks of a group that are not finished."""
+    session = _runtime.attach()
+    if session is not None:
+        session.group_message(Kind.CANCEL_GROUP, name)
+
+
+class TaskGroup:
+    """`with TaskGroup("name"):` the tasks called inside belong to the group. Groups nest.
+
+    With `implicit_barrier` the end of the block waits for them, and raises the COMPSsException that one of them raised.
+    """
+
+    def __init__(self, name: str, implicit_barrier: bool = True) -> None:
+        self.name = name
+        self.implicit_barrier = implicit_barrier
+        self._session: Session | None = None
+
+    def __enter__(self) -> TaskGroup:
+        self._session = _runtime.attach()
+        if self._session is not None:
+            self._session.group_message(Kind.OPEN_GROUP, self.name)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        session.group_message(Kind.CLOSE_GROUP, self.name)
+        if self.implicit_barrier and kind is None:
+            session.barrier(self.name)
+
+
+def delete_object(*objects: Any) -> Any:
+    """Tells that the program will not use objects or futures again; freed after their last reader. True if known."""
+    session = _runtime.attach()
+    known = [False if session is None else _delete_one(session, obj) for obj in objects]
+    return known[0] if len(known) == 1 else known
+
+
+def _delete_one(session: Session, obj: Any) -> bool:
+    if type(obj) is Future:
+        return True  # its destructor releases it; an explicit release now would come twice
+    if isinstance(obj, (list, tuple)) and session.tracked(obj) is None:
+        return sum(_delete_one(session, item) for item in obj) > 0  # all of them, not only up to the first
+    return session.untrack(obj)
+
+
+def delete_file(*paths: Any) -> Any:
+    """Deletes files that tasks and program no longer need, once nobody reads them. True if they existed."""
+    session = _runtime.attach()
+    known = []
+    for path in paths:
+        if session is not None:
+            known.append(session.delete_file(os.fspath(path)))
+        else:
+            known.append(os.path.lexists(path))
+            remove_path(os.fspath(path))
+    return known[0] if len(known) == 1 else known
+
+
+def file_exists(*paths: Any) -> Any:
+    """True for files on disk and for those that a task is going to write."""
+    session = _runtime.attach()
+    exist = [os.path.exists(p) if session is None else session.file_exists(os.fspath(p)) for p in paths]
+    return exist[0] if len(exist) == 1 else exist

@@ -1,0 +1,129 @@
+"""What can go wrong, as exceptions. An exception that a task raised arrives as itself, not wrapped in one of these."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import msgpack
+
+
+class ShoalError(Exception):
+    """Base of everything Shoal itself raises."""
+
+
+class AgentConnectionError(ShoalError, ConnectionError):
+    """There is no agent, or it went away. The message says what to do."""
+
+
+class TaskFailedError(ShoalError, RuntimeError):
+    """A task failed in a way that left no Python exception: a lost process, a command's exit value."""
+
+
+class TaskCancelledError(ShoalError):
+    """The task never finished because it, its group or a task it depends on was cancelled."""
+
+
+class TaskTimeoutError(ShoalError, TimeoutError):
+    """The task ran longer than its `time_out`."""
+
+
+class NotSupportedError(ShoalError, NotImplementedError):
+    """The feature exists in the interface but not (yet) here."""
+
+
+class RequestError(ShoalError):
+    """The agent refused a request; `code` is its reason (shoal._protocol.Code)."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotFoundError(RequestError, LookupError):
+    """No such object, alias or stream."""
+
+
+class AlreadyExistsError(RequestError):
+    """The name is taken; choose another."""
+
+
+class COMPSsException(Exception):
+    """Raised by a task to cancel the other members of its groups; arrives at the group's barrier."""
+
+    def __init__(self, message: str = "", target_direction: int = -1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.target_direction = target_direction
+
+
+class RemoteTraceback(Exception):
+    """Cause of an exception that came from a task: shows the traceback of the place where the task ran."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return "\n" + self.text
+
+
+_BY_CODE: dict[int, type[RequestError]] = {2: NotFoundError, 3: AlreadyExistsError}
+_CODE_TIMEOUT = 9
+_CODE_CANCELLED = 10
+_CODE_UNSUPPORTED = 11
+
+
+def request_error(code: int, message: str) -> ShoalError:
+    """The exception for a refused request."""
+    if code == _CODE_UNSUPPORTED:
+        return NotSupportedError(message)
+    return _BY_CODE.get(code, RequestError)(message, code)
+
+
+def task_error(code: int, message: str, error: bytes) -> BaseException:
+    """The exception for a task's failure: the original one with the remote traceback as its cause, if it is known."""
+    if error:
+        try:
+            type_name, text, trace, pickled = msgpack.unpackb(error)[:4]
+        except (ValueError, TypeError):
+            type_name, text, trace, pickled = "", message, "", b""
+        original = _unpickle(pickled)
+        if original is None:
+            original = TaskFailedError(f"{type_name}: {text}" if type_name else text or message)
+        if trace:
+            original.__cause__ = RemoteTraceback(trace)
+        return original
+    if code == _CODE_CANCELLED:
+        return TaskCancelledError(message or "the task was cancelled")
+    if code == _CODE_TIMEOUT:
+        return TaskTimeoutError(message or "the task ran longer than its time_out")
+    return TaskFailedError(message or f"the task failed (code {code})")
+
+
+def pack_error(error: BaseException, trace: str) -> bytes:
+    """The bytes that carry `error` to where the task was called (docs/client-protocol.md §4)."""
+    pickled = b""
+    try:
+        import cloudpickle
+
+        pickled = cloudpickle.dumps(error, protocol=5)
+        pickle.loads(pickled)  # an exception with a demanding constructor pickles, but does not come back
+    except Exception:
+        pickled = b""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be shown)"
+    packed: Any = msgpack.packb([type(error).__qualname__, text, trace, pickled], unicode_errors="replace")
+    return packed
+
+
+def _unpickle(pickled: bytes) -> BaseException | None:
+    if not pickled:
+        return None
+    try:
+        value = pickle.loads(pickled)
+    except Exception:
+        return None  # its class is not importable here; the text and the traceback still are
+    return value if isinstance(value, BaseException) else None

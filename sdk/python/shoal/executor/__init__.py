@@ -1,0 +1,1 @@
+"""The process that runs tasks for an agent (docs/client-protocol.md §5)."""

@@ -1,0 +1,313 @@
+"""One attempt: arguments in, the function called, outputs or the exception out. Knows no socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import types
+from collections.abc import Callable
+from typing import Any
+
+from shoal import _codec, _function, _runtime, _serialize
+from shoal._call import leaves_of
+from shoal._protocol import NOTHING, PATH_KINDS, RECORD_NAME, RESULT_PREFIX, WRITING, AccessKind, Direction, Outcome
+from shoal._serialize import Arena
+from shoal.errors import COMPSsException, pack_error
+
+# Argument{direction, kind, value, items, name}
+_DIRECTION, _KIND, _VALUE, _ITEMS, _NAME = range(5)
+_WRITING = frozenset(int(direction) for direction in WRITING)
+_PATHS = frozenset(int(kind) for kind in PATH_KINDS)
+
+
+class Interrupt(BaseException):
+    """Ends the running function from outside: time is up, or it was cancelled."""
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class LoadedFunction:
+    """A function as the agent sent it; unpickled at its first use."""
+
+    __slots__ = ("call", "defaults", "keep", "last_us", "name", "problem", "writable")
+
+    def __init__(self, name: str, payload: bytes) -> None:
+        self.name = name
+        self.last_us = -1  # not run yet
+        self.problem: BaseException | None = None
+        try:
+            self.call, spec = _function.unpack_function(payload)
+        except BaseException as error:
+            self.call, spec, self.problem = _unloadable, {}, error
+        self.writable = bool(spec.get("writable"))
+        self.keep = bool(spec.get("keep"))
+        self.defaults: dict[str, Any] = spec.get("defaults", {})
+
+
+def _unloadable(*_: Any, **__: Any) -> None:
+    raise RuntimeError("the function could not be loaded")
+
+
+class Attempt:
+    """Arguments and results of one attempt."""
+
+    def __init__(self, function: LoadedFunction, arguments: list, arena: Arena, inline_max: int) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._arena = arena
+        self._inline_max = inline_max
+        self._loaded: dict[int, Any] = {}
+        self._args: Any = ()
+        self._kwargs: dict[str, Any] = {}
+        self._writes: Any = ()
+        self._result: Any = None
+
+    # ---- in ----
+    def call(self) -> None:
+        """Loads the arguments and calls the function."""
+        if self._function.problem is not None:
+            raise self._function.problem
+        self._load_arguments()
+        self._result = _finished(self._function.call(*self._args, **self._kwargs))
+
+    def _load_arguments(self) -> None:
+        arguments = self._arguments
+        if arguments and arguments[0][_NAME] == RECORD_NAME:
+            _serialize.resolve_argument = self._argument
+            try:
+                record = _serialize.load_value(arguments[0][_VALUE], self._arena, private=self._function.writable)
+            finally:
+                _serialize.resolve_argument = None
+            self._args, self._kwargs, self._writes = record
+        else:  # called from another language: all parameters by position
+            count = sum(not a[_NAME].startswith(RESULT_PREFIX) for a in arguments)
+            self._args = [self._argument(index) for index in range(count)]
+            self._writes = [
+                ("object", i, i, None)
+                for i in range(count)
+                if arguments[i][_DIRECTION] in _WRITING and arguments[i][_KIND] == AccessKind.DATUM
+            ]
+
+    def _argument(self, index: int) -> Any:
+        if index not in self._loaded:
+            self._loaded[index] = self._load(self._arguments[index])
+        return self._loaded[index]
+
+    def _load(self, argument: list) -> Any:
+        direction, kind, value, items = argument[:4]
+        if kind in _PATHS:
+            return self._path(direction, value, items)
+        if kind == AccessKind.COLLECTION:
+            return [self._load(item) for item in items]
+        private = self._function.writable or direction in _WRITING
+        return _serialize.load_value(value, self._arena, private=private)
+
+    def _path(self, direction: int, value: list, items: list) -> str | None:
+        source = self._file_of(value)
+        if direction in (Direction.IN, Direction.IN_DELETE):
+            return source
+        if not items:
+            if source is not None:
+                os.makedirs(os.path.dirname(source) or ".", exist_ok=True)
+            return source
+        # Copy first: whatever the function does, the version before stays whole.
+        target = self._file_of(items[0][_VALUE])
+        if target is None:
+            return source
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        if source is not None and os.path.exists(source):
+            if os.path.isdir(source):
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(source, target)
+        return target
+
+    def _file_of(self, value: list) -> str | None:
+        if value[0] == 2:
+            return os.path.join(self._arena.directory, value[1][0])
+        return os.path.abspath(value[1][0]) if value[0] == 3 else None
+
+    # ---- out ----
+    def outputs(self) -> list:
+        """client::Value of everything written, in order of the arguments, after a call that returned."""
+        nested = _runtime.current
+        values = self._object_outputs(_runtime_wait_on if nested is not None else _same)
+        self._store_results(values)
+        if nested is not None:
+            nested.settle()  # its tasks' files are home after this
+        return self._in_order(values, must_exist=True)
+
+    def kept_outputs(self) -> list:
+        """The same after a failure: what the function left behind, and declared defaults."""
+        defaults = self._function.defaults
+        values: dict[int, list] = {}
+        try:
+            values = self._object_outputs(_same)
+        except BaseException:
+            values = {}
+        for kind, _, first, _ in self._writes:
+            name = self._arguments[first][_NAME]
+            if kind == "object" and name in defaults:
+                values[first] = self._store(defaults[name])
+        for index, argument in enumerate(self._arguments):
+            name = argument[_NAME]
+            if name.startswith(RESULT_PREFIX):
+                values[index] = self._store(_default_result(defaults, int(name[1:])))
+            elif argument[_KIND] in _PATHS and name in defaults and argument[_DIRECTION] in _WRITING:
+                values[index] = [3, [os.path.abspath(defaults[name])]]
+        return self._in_order(values, must_exist=False)
+
+    def _object_outputs(self, settle: Callable[[Any], Any]) -> dict[int, list]:
+        values: dict[int, list] = {}
+        for kind, key, first, shape in self._writes:
+            if kind == "stream":
+                continue
+            holder: Any = self._args if isinstance(key, int) else self._kwargs
+            value = settle(holder[key])
+            if kind == "object":
+                values[first] = self._store(value)
+                continue
+            for offset, leaf in enumerate(leaves_of(value, shape)):
+                values[first + offset] = self._store(leaf)
+        return values
+
+    def _store_results(self, values: dict[int, list]) -> None:
+        indexes = [i for i, a in enumerate(self._arguments) if a[_NAME].startswith(RESULT_PREFIX)]
+        if not indexes:
+            return
+        result = self._result
+        if _runtime.current is not None:
+            result = _runtime_wait_on(result)
+        if len(indexes) == 1:
+            values[indexes[0]] = self._store(result)
+            return
+        try:
+            parts = list(result)
+        except TypeError:
+            raise TypeError(f"the task declares {len(indexes)} results but returned one {type(result).__name__}") from None
+        if len(parts) != len(indexes):
+            raise ValueError(f"the task declares {len(indexes)} results but returned {len(parts)}")
+        for index, part in zip(indexes, parts):
+            values[index] = self._store(part)
+
+    def _store(self, value: Any) -> list:
+        return _serialize.store_value(value, self._arena, self._inline_max)
+
+    def _in_order(self, values: dict[int, list], *, must_exist: bool) -> list:
+        ordered = []
+        for index, argument in enumerate(self._arguments):
+            if argument[_DIRECTION] not in _WRITING:
+                continue
+            if index not in values and argument[_KIND] in _PATHS:
+                values[index] = self._file_output(index, argument, must_exist)
+            ordered.append(values.get(index, NOTHING))
+        return ordered
+
+    def _file_output(self, index: int, argument: list, must_exist: bool) -> list:
+        path = self._argument(index)
+        if path is not None and os.path.exists(path):
+            return [3, [path]]
+        if must_exist:
+            raise FileNotFoundError(f"the task did not write its output file, parameter {argument[_NAME]!r}")
+        return NOTHING
+
+    def written_streams(self) -> list[str]:
+        """Names of the streams that the task writes."""
+        holders = ((self._args if isinstance(w[1], int) else self._kwargs, w[1]) for w in self._writes if w[0] == "stream")
+        return [holder[key].__shoal_stream__ for holder, key in holders]
+
+
+def run_simple(function: LoadedFunction, arguments: list, arena: Arena, inline_max: int) -> bytes | None:
+    """The packed outputs of the common case: inline arguments that are not tracked, at most one result, which is small.
+
+    None, before anything was called, when the attempt is of another kind.
+    """
+    count = len(arguments)
+    if count > 2 or function.keep or function.problem is not None:
+        return None
+    args: Any = ()
+    kwargs: dict[str, Any] = {}
+    results = count
+    if count and arguments[0][_NAME] == RECORD_NAME:
+        if arguments[0][_VALUE][0] != 1:
+            return None
+        results -= 1
+        if results and arguments[1][_NAME] != "$0":
+            return None
+        args, kwargs, writes = _serialize.loads(arguments[0][_VALUE][1][0])
+        if writes:
+            return None
+    elif count and (count > 1 or arguments[0][_NAME] != "$0"):
+        return None
+    result = _finished(function.call(*args, **kwargs))
+    if not results:
+        return _codec.NO_OUTPUTS
+    if _runtime.current is not None:
+        result = _runtime_wait_on(result)
+    blob = _serialize.dumps(result)
+    if blob.size <= inline_max:
+        return b"\x91" + _codec.inline_value(blob.join())
+    return _codec.pack_value([_serialize.store_blob(blob, arena, inline_max)])
+
+
+def _finished(result: Any) -> Any:
+    """A coroutine's result, a generator's items."""
+    if isinstance(result, types.CoroutineType):
+        import asyncio
+
+        return asyncio.run(result)
+    if isinstance(result, types.GeneratorType):
+        return iter(list(result))
+    return result
+
+
+def failure(number: int, error: BaseException, function: LoadedFunction, attempt: Attempt | None, run_us: int) -> bytes:
+    """The packed AttemptResult of an attempt that raised."""
+    outcome, message, packed = describe(error)
+    outputs: list = []
+    if attempt is not None and (function.keep or outcome is Outcome.GROUP_EXCEPTION):
+        try:
+            outputs = attempt.kept_outputs()
+        except Exception:
+            outputs = []
+    return _codec.pack_value([number, int(outcome), message, packed, outputs, run_us])
+
+
+def describe(error: BaseException) -> tuple[Outcome, str, bytes]:
+    """(outcome, one line for people, error bytes) of an exception that came out of a function."""
+    import traceback
+
+    if isinstance(error, Interrupt):
+        return error.outcome, str(error), b""
+    outcome = Outcome.GROUP_EXCEPTION if isinstance(error, COMPSsException) else Outcome.EXCEPTION
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+        # Would end the main program when raised there.
+        error = RuntimeError(f"the task ended with {type(error).__name__}: {error}; a task must return or raise an Exception")
+    message = f"{type(error).__qualname__}: {error}".splitlines()[0][:500]
+    return outcome, message, pack_error(error, text)
+
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _default_result(defaults: dict[str, Any], index: int) -> Any:
+    value = defaults.get("returns")
+    if isinstance(value, (list, tuple)) and index < len(value):
+        return value[index]
+    return value
+
+
+def _runtime_wait_on(value: Any) -> Any:
+    from shoal.api import wait_on
+
+    return wait_on(value)
+
+
+def _same(value: Any) -> Any:
+    return value

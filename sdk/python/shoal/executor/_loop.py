@@ -1,0 +1,278 @@
+"""The executor's loop: attempts in, results out, in order, on the main thread.
+
+The socket is read when there is nothing to run, between attempts about every millisecond, and while an attempt waits for
+the agent. There is no reader thread; the flusher thread only sends results that were finished before a long attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from shoal import _codec, _runtime, _serialize
+from shoal._flusher import flusher
+from shoal._protocol import PROTOCOL_VERSION, Kind, Outcome
+from shoal._session import Session
+from shoal._transport import Connection
+from shoal.errors import AgentConnectionError, request_error
+from shoal.executor._attempt import Attempt, Interrupt, LoadedFunction, failure, run_simple
+from shoal.executor._process import StandardStreams
+
+_DONE_MAX = 64
+_FLUSH_AFTER_NS = 1_000_000
+_SLOW_US = 200  # results are not held back by an attempt that may take longer than this
+
+
+class Executor:
+    """One connection to the agent; runs what it sends. Also the WaitHook of the running attempt's own session."""
+
+    def __init__(self, path: str, token: str) -> None:
+        _serialize.app_modules_travel = False
+        self._path = path
+        self._functions: dict[bytes, LoadedFunction] = {}
+        self._queue: deque[list] = deque()
+        self._cancelled: set[int] = set()
+        self._running: list | None = None
+        self._interruptible = False
+        self._interrupt = False
+        self._blocked = False
+        self._lock = threading.Lock()
+        self._done: list[bytes] = []
+        self._first_done_ns = 0
+        self._armed = False
+        self._welcome: Any = None
+        self._streams = StandardStreams()
+        self._home = os.getcwd()
+        self._connection = Connection(path, self._dispatch)
+        hello = [PROTOCOL_VERSION, "executor", None, token, os.getpid(), sys.executable or "", None, self._home, []]
+        self._connection.send(_codec.frame(Kind.HELLO, hello))
+        self._connection.wait_until(lambda: self._welcome is not None)
+        welcome: Any = self._welcome
+        self._arena = _serialize.Arena(welcome[3], welcome[5])
+        self._inline_max = welcome[4]
+        _runtime.attempt_session = self._open_session
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.signal(signal.SIGUSR2, self._on_look)
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C at a terminal is for the main program
+
+    # ---- the loop ----
+    def run(self) -> None:
+        """Until the agent closes the connection."""
+        queue = self._queue
+        while True:
+            if not queue:
+                self._flush()
+                self._connection.wait_until(lambda: bool(queue))
+            while queue:
+                self._attempt(queue.popleft())
+                if len(self._done) >= _DONE_MAX or time.perf_counter_ns() - self._first_done_ns > _FLUSH_AFTER_NS:
+                    self._flush()
+                    if queue:
+                        self._connection.receive()  # cancellations of what is still queued
+
+    def _attempt(self, message: list) -> None:
+        number, app, task, _, function_id, arguments, timeout_ms = message[:7]
+        if number in self._cancelled:
+            self._cancelled.discard(number)
+            self._report(_codec.pack_value([number, int(Outcome.CANCELLED), "cancelled before it started", b"", [], 0]))
+            return
+        function = self._functions.get(function_id)
+        if function is None:
+            function = LoadedFunction("?", b"")
+            function.problem = RuntimeError("the agent sent an attempt of a function that it had not sent")
+        if self._done and not 0 <= function.last_us <= _SLOW_US:
+            self._flush()
+        elif self._done and not self._armed:
+            self._armed = True
+            flusher.arm(self)
+        self._running = message
+        attempt = None
+        begin = time.perf_counter_ns()
+        try:
+            self._begin(app, task, timeout_ms)
+            try:
+                outputs = run_simple(function, arguments, self._arena, self._inline_max)
+                if outputs is None:
+                    attempt = Attempt(function, arguments, self._arena, self._inline_max)
+                    attempt.call()
+                    outputs = _codec.pack_value(attempt.outputs())
+                    self._close_streams(attempt)
+                elif _runtime.current is not None:
+                    _runtime.current.settle()
+            finally:
+                self._end()
+            damage = self._streams.settle()
+            if damage is not None:
+                raise RuntimeError(damage)
+            run_us = (time.perf_counter_ns() - begin) // 1000
+            packed = b"".join(
+                (_codec.RESULT_HEAD, _codec.pack_u64(number), _codec.DONE_MIDDLE, outputs, _codec.run_us_part(run_us))
+            )
+        except AgentConnectionError:
+            if self._connection.lost:
+                raise
+            run_us = (time.perf_counter_ns() - begin) // 1000
+            packed = failure(number, sys.exc_info()[1] or RuntimeError(), function, attempt, run_us)
+        except BaseException as error:
+            self._streams.settle()
+            run_us = (time.perf_counter_ns() - begin) // 1000
+            packed = failure(number, error, function, attempt, run_us)
+        finally:
+            self._running = None
+            self._close_session()
+        function.last_us = run_us
+        self._report(packed)
+
+    def _begin(self, app: bytes, task: int, timeout_ms: int) -> None:
+        _runtime.attempt_writer = f"{app.hex()}/{task}"
+        self._interruptible = True
+        if timeout_ms:
+            signal.setitimer(signal.ITIMER_REAL, timeout_ms / 1000)
+
+    def _end(self) -> None:
+        self._interruptible = self._interrupt = False
+        if self._running is not None and self._running[6]:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _close_session(self) -> None:
+        session, _runtime.current = _runtime.current, None
+        _runtime.attempt_writer = None
+        if session is not None:
+            session.close()
+        try:
+            if os.getcwd() != self._home:
+                os.chdir(self._home)
+        except OSError:
+            os.chdir(self._home)
+
+    def _close_streams(self, attempt: Attempt) -> None:
+        for name in attempt.written_streams():
+            _runtime.requester().request("streams.close", {"name": name, "writer": _runtime.attempt_writer})
+
+    # ---- results ----
+    def _report(self, packed: bytes) -> None:
+        with self._lock:
+            if not self._done:
+                self._first_done_ns = time.perf_counter_ns()
+            self._done.append(packed)
+
+    def _flush(self) -> None:
+        with self._lock:
+            done, self._done = self._done, []
+            if done:
+                self._connection.send(_codec.batch_frame(Kind.DONE, done))
+
+    def flush_late(self) -> bool:
+        """For the flusher: sends results that wait behind a long attempt."""
+        if not self._done or self._connection.lost:
+            self._armed = False
+            return False
+        self._flush()
+        return True
+
+    # ---- messages ----
+    def _dispatch(self, kind: int, message: Any) -> None:
+        if kind == Kind.RUN:
+            if self._blocked:
+                self._give_back(message[0])
+            else:
+                self._queue.extend(message[0])
+        elif kind == Kind.FUNCTION:
+            self._add_function(message)
+        elif kind == Kind.CANCEL:
+            self._cancel(message[0])
+        elif kind == Kind.WELCOME:
+            self._welcome = message
+        elif kind == Kind.REPLY and message[1]:
+            raise request_error(message[1], message[2])
+
+    def _add_function(self, message: list) -> None:
+        function_id, name, _, payload, python_path = [*message, *[[]] * 5][:5]
+        for entry in reversed(python_path):
+            if entry not in sys.path:
+                sys.path.insert(0, entry)
+        if function_id not in self._functions:
+            self._functions[function_id] = LoadedFunction(name, payload)
+
+    def _cancel(self, attempts: list[int]) -> None:
+        running = None if self._running is None else self._running[0]
+        queued = {message[0] for message in self._queue}
+        self._cancelled.update(number for number in attempts if number in queued)
+        if running in attempts and self._interruptible:
+            self._interrupt = True  # raised once all messages of this read are handled
+
+    def _raise_interrupt(self) -> None:
+        if self._interrupt:
+            self._interrupt = self._interruptible = False
+            raise Interrupt(Outcome.CANCELLED, "cancelled while it ran")
+
+    def _give_back(self, attempts: list) -> None:
+        for message in attempts:
+            self._report(_codec.pack_value([message[0], int(Outcome.RETURNED), "", b"", [], 0]))
+        self._flush()
+
+    # ---- signals ----
+    def _on_alarm(self, *_: Any) -> None:
+        if self._interruptible and self._running is not None:
+            self._interruptible = False
+            raise Interrupt(Outcome.TIMED_OUT, f"the task ran longer than its time_out of {self._running[6] / 1000:g} s")
+
+    def _on_look(self, *_: Any) -> None:
+        if self._interruptible and not self._blocked:
+            self._connection.receive()
+            self._raise_interrupt()
+
+    # ---- nested sessions: WaitHook ----
+    def _open_session(self) -> Session | None:
+        if self._running is None:
+            return None  # a thread that outlived its attempt: its calls are plain calls
+        function = self._functions.get(self._running[4])
+        _runtime.current = Session(
+            self._path,
+            name=function.name if function is not None else "task",
+            parent_attempt=self._running[0],
+            hook=self,
+        )
+        return _runtime.current
+
+    def enter(self) -> None:
+        """The attempt waits: lend its computing units, give back what was not started."""
+        if self._running is None:
+            return
+        self._blocked = True
+        self._connection.send(_codec.frame(Kind.BLOCKED, [self._running[0], True]))
+        waiting = [message for message in self._queue if message[0] not in self._cancelled]
+        self._queue.clear()
+        self._cancelled.clear()
+        self._give_back(waiting)
+
+    def fileno(self) -> int:
+        """The executor's own socket, watched during the wait."""
+        return self._connection.fileno()
+
+    def service(self) -> None:
+        """Reads it; raises Interrupt when the waiting attempt is cancelled."""
+        self._connection.receive()
+        self._raise_interrupt()
+
+    def leave(self) -> None:
+        """The wait is over."""
+        if self._blocked and self._running is not None:
+            self._blocked = False
+            self._connection.send(_codec.frame(Kind.BLOCKED, [self._running[0], False]))
+
+
+def run_executor(path: str, token: str) -> int:
+    """Runs an executor in this process; its exit status."""
+    try:
+        Executor(path, token).run()
+    except AgentConnectionError as error:
+        if "closed the connection" not in str(error) and "reset" not in str(error).lower():
+            print(f"shoal.executor: {error}", file=sys.stderr)
+            return 1
+    return 0

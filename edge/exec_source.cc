@@ -16,8 +16,6 @@ namespace shoal::edge {
 namespace {
 
 constexpr std::size_t kLineBytesMax = 1U << 20;
-constexpr std::int64_t kPauseFirstMs = 500;
-constexpr std::int64_t kPauseMaxMs = 30'000;
 
 std::vector<std::string> command_of(const SourceConfig& config) {
   std::vector<std::string> command;

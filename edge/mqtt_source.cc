@@ -4,14 +4,18 @@
 #include <mosquitto.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <cstring>
 #include <mutex>
 
 namespace shoal::edge {
 namespace {
 
 constexpr std::size_t kTopicsMax = 256;
+constexpr int kLoopMs = 1'000;
 
 void initialise_library() {
   static std::once_flag once;
@@ -95,7 +99,7 @@ Result<std::unique_ptr<Source>> MqttSource::start(const SourceConfig& config, co
   auto options = parse(config, client_id);
   if (!options) return tl::unexpected(options.error());
   std::unique_ptr<MqttSource> source(new MqttSource(std::move(*options), hand_over));
-  if (auto connecting = source->connect(); !connecting) return tl::unexpected(connecting.error());
+  if (auto started = source->start_thread(); !started) return tl::unexpected(started.error());
   return std::unique_ptr<Source>(std::move(source));
 }
 
@@ -103,14 +107,14 @@ MqttSource::MqttSource(MqttOptions options, HandOver& hand_over) : options_(std:
   initialise_library();
 }
 
-Result<> MqttSource::connect() {
+Result<> MqttSource::start_thread() {
   const bool clean_session = options_.qos == 0;
   client_ = mosquitto_new(options_.client_id.c_str(), clean_session, this);
   if (client_ == nullptr) return fail(Code::kExhausted, "no memory for an MQTT client");
+  // Acknowledgements are then queued during a callback, not sent ahead of it.
+  mosquitto_threaded_set(client_, true);
   mosquitto_connect_callback_set(client_, &MqttSource::on_connect);
-  mosquitto_disconnect_callback_set(client_, &MqttSource::on_disconnect);
   mosquitto_message_callback_set(client_, &MqttSource::on_message);
-  mosquitto_reconnect_delay_set(client_, 1, 30, true);
   if (!options_.user.empty()) {
     mosquitto_username_pw_set(client_, options_.user.c_str(),
                               options_.password.empty() ? nullptr : options_.password.c_str());
@@ -123,46 +127,59 @@ Result<> MqttSource::connect() {
     }
   }
   hand_over_.report("connecting", false, "");
-  // A broker that is away now is tried again by the library's thread; only a wrong argument is an error here.
-  const int code = mosquitto_connect_async(client_, options_.host.c_str(), options_.port, options_.keepalive_s);
-  if (code == MOSQ_ERR_INVAL) return fail(Code::kInvalid, "the MQTT broker's address is not valid");
-  // Signals are for the loop thread.
-  sigset_t all;
+  sigset_t all;  // signals are for the loop thread
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, &before);
-  const int started = mosquitto_loop_start(client_);
+  thread_ = std::thread([this] { run(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (started != MOSQ_ERR_SUCCESS) return fail(Code::kExhausted, "no thread for an MQTT client");
   return {};
 }
 
 MqttSource::~MqttSource() {
   if (client_ == nullptr) return;
-  mosquitto_disconnect(client_);
-  mosquitto_loop_stop(client_, false);
+  stopping_ = true;
+  mosquitto_disconnect(client_);  // also wakes the thread
+  if (thread_.joinable()) thread_.join();
   mosquitto_destroy(client_);
+}
+
+// The library has a loop of its own, but that one ends for good when the broker is away at a bad moment.
+void MqttSource::run() {
+  std::int64_t pause_ms = kPauseFirstMs;
+  bool first = true;
+  while (!stopping_) {
+    problem_.clear();
+    int code = first ? mosquitto_connect_async(client_, options_.host.c_str(), options_.port, options_.keepalive_s)
+                     : mosquitto_reconnect_async(client_);
+    first = first && code == MOSQ_ERR_INVAL;
+    while (code == MOSQ_ERR_SUCCESS && !stopping_) code = mosquitto_loop(client_, kLoopMs, 1);
+    if (stopping_) return;
+    if (connected_) pause_ms = kPauseFirstMs;
+    connected_ = false;
+    if (problem_.empty()) {
+      problem_ = fmt::format("no connection to {}:{}: {}; trying again", options_.host, options_.port,
+                             code == MOSQ_ERR_ERRNO ? std::strerror(errno) : mosquitto_strerror(code));
+    }
+    hand_over_.report("connecting", false, problem_);
+    if (!hand_over_.sleep(pause_ms)) return;
+    pause_ms = std::min(pause_ms * 2, kPauseMaxMs);
+  }
 }
 
 void MqttSource::on_connect(mosquitto* client, void* self, int code) {
   auto& source = *static_cast<MqttSource*>(self);
   if (code != 0) {
-    source.hand_over_.report("refused", false, fmt::format("the MQTT broker refused the connection: {}",
-                                                           mosquitto_connack_string(code)));
+    source.problem_ = fmt::format("the MQTT broker refused the connection: {}", mosquitto_connack_string(code));
     return;
   }
-  if (source.connected_once_.exchange(true)) source.hand_over_.count_reconnect();
+  if (source.connected_once_) source.hand_over_.count_reconnect();
+  source.connected_once_ = true;
+  source.connected_ = true;
   for (const std::string& topic : source.options_.topics) {
     mosquitto_subscribe(client, nullptr, topic.c_str(), source.options_.qos);
   }
   source.hand_over_.report("connected", true, "");
-}
-
-void MqttSource::on_disconnect(mosquitto* /*client*/, void* self, int code) {
-  auto& source = *static_cast<MqttSource*>(self);
-  source.hand_over_.report("connecting", false,
-                           code == 0 ? "" : fmt::format("the connection to {}:{} was lost: {}; trying again",
-                                                        source.options_.host, source.options_.port, mosquitto_strerror(code)));
 }
 
 void MqttSource::on_message(mosquitto* client, void* self, const mosquitto_message* message) {

@@ -2,7 +2,7 @@
 //
 // A subscription at an MQTT broker (3.1.1), through libmosquitto: the only files that include it are mqtt_source.*.
 // A message of quality of service 1 or 2 is acknowledged to the broker after it is in the stream's log: the library
-// sends the acknowledgement after its callback returned, and the callback waits. With the persistent session that such
+// (in its threaded mode) sends the acknowledgement after its callback returned, and the callback waits. With the persistent session that such
 // a subscription gets, the broker sends what was not acknowledged again: at least once, whatever dies.
 //
 // Options: url "mqtt://[user:password@]host[:port]" or "mqtts://…", topic (text or a list of them, with wildcards), qos
@@ -13,6 +13,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "edge/source.h"
@@ -44,15 +45,20 @@ class MqttSource final : public Source {
 
  private:
   MqttSource(MqttOptions options, HandOver& hand_over);
-  Result<> connect();
+  Result<> start_thread();
+  void run();
   static void on_connect(mosquitto* client, void* self, int code);
-  static void on_disconnect(mosquitto* client, void* self, int code);
   static void on_message(mosquitto* client, void* self, const mosquitto_message* message);
 
   const MqttOptions options_;
   HandOver& hand_over_;
   mosquitto* client_ = nullptr;
-  std::atomic<bool> connected_once_ = false;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+  // Of the thread:
+  bool connected_ = false;
+  bool connected_once_ = false;
+  std::string problem_;  // why there is no connection
 };
 
 }  // namespace shoal::edge

@@ -5,6 +5,7 @@
 // Edge's business.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,10 @@
 #include "protocol/wire/dynamic.h"
 
 namespace shoal::edge {
+
+// How long a source that lost its sensor waits before it tries again: the first time, and at most.
+constexpr std::int64_t kPauseFirstMs = 500;
+constexpr std::int64_t kPauseMaxMs = 30'000;
 
 struct SourceConfig {
   std::string name;

@@ -68,45 +68,41 @@ std::uint64_t Scheduler::Impl::free_on(bool above) const {
 }
 
 void Scheduler::Impl::update_gossip() {
-  if (address.path.empty() && resources.computing_units == 0 && !gossiped && resources.architecture.empty()) return;
-  const std::uint64_t used64 = std::min(worker.ledger().used64() + worker.waiting64(), worker.ledger().total64());
+  if (address.path.empty() && resources.architecture.empty() && resources.computing_units == 0) return;  // nothing known yet
+  const std::uint64_t total64 = worker.ledger().total64();
+  const std::uint64_t used64 = std::min(worker.ledger().used64() + worker.waiting64(), total64);
   const std::uint64_t queued = queues.size() + worker.waiting();
-  const bool head_news = is_head() && peers_changed;
-  const bool changed = !gossiped || head_news || differs(used64, last_state.used64, worker.ledger().total64()) ||
-                       differs(queued, last_state.queued, last_state.queued) || peers_changed;
-  if (changed && now >= gossip_at) {
-    State fresh = state();
-    const bool news = !gossiped || wire::encode(fresh) != wire::encode(last_state);
-    if (news) {
-      last_state = std::move(fresh);
-      out->emplace_back(out::StateChanged{encode_state(last_state)});
-      gossiped = true;
-      gossip_at = now + kGossipEvery;
-    }
-    gossip_due = Instant::never();
-  } else if (changed) {
-    gossip_due = gossip_at;
-  }
-  if (is_head() && (peers_changed || changed)) {
-    if (now >= summaries_at) {
-      Summary upward = summary_of(false);
-      Summary downward = summary_of(true);
-      round(upward);
-      round(downward);
-      std::pair<Bytes, Bytes> fresh{encode_summary(upward), encode_summary(downward)};
-      if (fresh != last_summaries) {
-        last_summaries = fresh;
-        out->emplace_back(out::SummariesChanged{std::move(fresh.first), std::move(fresh.second)});
-        summaries_at = now + kSummariesEvery;
-      }
-      summaries_due = Instant::never();
-      peers_changed = false;
-    } else {
-      summaries_due = summaries_at;
-    }
-  } else {
-    peers_changed = false;
-  }
+  const bool load_changed = differs(used64, last_state.used64, total64) || differs(queued, last_state.queued, last_state.queued);
+  state_stale = state_stale || !gossiped || load_changed || peers_changed;
+  summaries_stale = is_head() && (summaries_stale || load_changed || peers_changed);
+  peers_changed = false;
+  if (state_stale && now >= gossip_at) tell_state();
+  if (summaries_stale && now >= summaries_at) tell_summaries();
+}
+
+void Scheduler::Impl::tell_state() {
+  state_stale = false;
+  State fresh = state();
+  Bytes bytes = encode_state(fresh);
+  last_state = std::move(fresh);
+  if (gossiped && bytes == last_state_bytes) return;
+  gossiped = true;
+  gossip_at = now + kGossipEvery;
+  last_state_bytes = bytes;
+  out->emplace_back(out::StateChanged{std::move(bytes)});
+}
+
+void Scheduler::Impl::tell_summaries() {
+  summaries_stale = false;
+  Summary upward = summary_of(false);
+  Summary downward = summary_of(true);
+  round(upward);
+  round(downward);
+  std::pair<Bytes, Bytes> fresh{encode_summary(upward), encode_summary(downward)};
+  if (fresh == last_summaries) return;
+  summaries_at = now + kSummariesEvery;
+  last_summaries = fresh;
+  out->emplace_back(out::SummariesChanged{std::move(fresh.first), std::move(fresh.second)});
 }
 
 }  // namespace shoal::scheduler

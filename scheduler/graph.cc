@@ -1,5 +1,6 @@
 // The graph while the program runs on: access analysis and readiness.
 #include "scheduler/graph.h"
+#include "scheduler/access.h"
 
 #include <algorithm>
 #include <utility>
@@ -18,10 +19,6 @@ constexpr std::uint64_t kAnonymous = 1ULL << 63;  // numbers of data that only o
 
 bool writes(Direction direction) { return direction != Direction::kIn && direction != Direction::kInDelete; }
 bool reads(Direction direction) { return direction != Direction::kOut; }
-bool is_file(AccessKind kind) {
-  return kind == AccessKind::kFile || kind == AccessKind::kDirectory || kind == AccessKind::kStdout ||
-         kind == AccessKind::kStderr || kind == AccessKind::kStdin;
-}
 bool is_elsewhere(const client::Value& value) {
   return std::holds_alternative<client::Shared>(value) || std::holds_alternative<client::FilePath>(value);
 }
@@ -264,7 +261,7 @@ void Graph::depend(std::uint32_t task, std::uint32_t version) {
   } else if (v.state == VersionState::kPending) {
     versions_[resolve(version)].successors.push_back(task);
     ++t.pending;
-  } else if (!v.inlined()) {
+  } else if (v.state != VersionState::kReady || !v.inlined()) {
     t.large = true;
   }
 }
@@ -297,7 +294,9 @@ void Graph::try_start(std::uint32_t index) {
     ref.read = group.tip;
   }
   for (const Ref& ref : task.refs) {
-    if (ref.read != kNone && !versions_[resolve(ref.read)].inlined()) task.large = true;
+    if (ref.read == kNone) continue;
+    const Version& v = versions_[resolve(ref.read)];
+    if (v.state != VersionState::kReady || !v.inlined()) task.large = true;
   }
   task.state = TaskState::kReady;
   events_.ready.push_back(index);

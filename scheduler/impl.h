@@ -101,6 +101,8 @@ struct Scheduler::Impl {
   // ---- gossip.cc ----
   State state() const;
   void update_gossip();
+  void tell_state();
+  void tell_summaries();
   bool is_head() const { return address.path.size() > 1 && !above_head; }
   // What lies above this region (seen by its head), or in it and below.
   Summary summary_of(bool above) const;
@@ -146,14 +148,15 @@ struct Scheduler::Impl {
   std::map<std::pair<AgentIndex, AppId>, Free> frees;
 
   Instant deadline = Instant::never();
-  Instant gossip_at = Instant{};      // not before
-  Instant gossip_due = Instant::never();
-  Instant summaries_at = Instant{};
-  Instant summaries_due = Instant::never();
-  Instant steal_at = Instant{};
+  Instant gossip_at;     // not before
+  Instant summaries_at;  // not before
+  Instant steal_at;      // when to ask for work; zero while there is no reason to
   bool gossiped = false;
   bool peers_changed = false;
+  bool state_stale = false;
+  bool summaries_stale = false;
   State last_state;
+  Bytes last_state_bytes;
   std::pair<Bytes, Bytes> last_summaries;
 };
 

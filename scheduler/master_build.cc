@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "scheduler/master.h"
+#include "scheduler/access.h"
 
 namespace shoal::scheduler {
 
@@ -16,11 +17,6 @@ std::string base_name(const std::string& path) {
   const auto slash = path.find_last_of('/', end);
   const auto begin = slash == std::string::npos ? 0 : slash + 1;
   return path.substr(begin, end + 1 - begin);
-}
-
-bool is_file(AccessKind kind) {
-  return kind == AccessKind::kFile || kind == AccessKind::kDirectory || kind == AccessKind::kStdout ||
-         kind == AccessKind::kStderr || kind == AccessKind::kStdin;
 }
 
 }  // namespace

@@ -102,12 +102,14 @@ void Scheduler::Impl::run_timers() {
 }
 
 Instant Scheduler::Impl::earliest_deadline() const {
-  Instant next = std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline(), gossip_due, summaries_due});
+  Instant next = std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline()});
+  if (state_stale) next = std::min(next, gossip_at);
+  if (summaries_stale) next = std::min(next, summaries_at);
   if (!delayed.empty()) next = std::min(next, delayed.begin()->first);
   if (!handbacks.empty()) next = std::min(next, handbacks.begin()->first);
   for (const std::uint32_t klass : homeless) next = std::min(next, queues[klass].homeless_since + config.patience);
   for (const auto& [agent, at] : doomed) next = std::min(next, at);
-  if (steal_at != Instant::never()) next = std::min(next, steal_at.us == 0 ? Instant::never() : steal_at);
+  if (steal_at.us != 0) next = std::min(next, steal_at);
   return next;
 }
 

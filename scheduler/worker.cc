@@ -1,4 +1,5 @@
 #include "scheduler/worker.h"
+#include "scheduler/access.h"
 
 #include <algorithm>
 
@@ -14,12 +15,6 @@ using client::Argument;
 constexpr std::uint64_t kIndexBits = 28;
 constexpr std::uint64_t kIndexMask = (1ULL << kIndexBits) - 1;
 constexpr Duration kTimeOutGrace = seconds(5);  // the executor enforces time-outs itself; this is for one that cannot
-
-bool is_file(client::AccessKind kind) {
-  using client::AccessKind;
-  return kind == AccessKind::kFile || kind == AccessKind::kDirectory || kind == AccessKind::kStdout ||
-         kind == AccessKind::kStderr || kind == AccessKind::kStdin;
-}
 
 // The argument at a depth-first position. What a file argument carries as its item is no argument of its own.
 Argument* argument_at(std::vector<Argument>& arguments, std::uint32_t& position) {

@@ -15,7 +15,7 @@ constexpr std::size_t kAsksMax = 10'000;
 constexpr Duration kForwardTimeout = seconds(60);
 
 // Bodies of the client plane. `client` names the waiting client at the agent that asks.
-struct AskMessage {
+struct ClientAsk {
   std::uint64_t id = 0;
   std::uint64_t client = 0;
   std::string method;
@@ -25,7 +25,7 @@ struct AskMessage {
     f(self.id, self.client, self.method, self.params);
   }
 };
-struct AnswerMessage {
+struct ClientAnswer {
   std::uint64_t id = 0;
   std::uint8_t code = 0;
   std::string message;
@@ -35,7 +35,7 @@ struct AnswerMessage {
     f(self.id, self.code, self.message, self.result);
   }
 };
-struct EventMessage {
+struct ClientEventFrame {
   std::uint64_t client = 0;
   client::Event event;
   template <class Self, class F>
@@ -114,7 +114,7 @@ void Daemon::Impl::on_request(const Requester& from, const std::string& method, 
 
 void Daemon::Impl::reply(const Requester& to, Answer answer) {
   if (to.remote) {
-    AnswerMessage message;
+    ClientAnswer message;
     message.id = to.request;
     if (answer) {
       message.result = std::move(*answer);
@@ -148,7 +148,7 @@ void Daemon::Impl::send_event(const Requester& to, const client::Event& event) {
   wire::Envelope envelope;
   envelope.kind = kEventKind;
   envelope.target = *to.remote;
-  envelope.body = wire::encode(EventMessage{to.client.value(), event});
+  envelope.body = wire::encode(ClientEventFrame{to.client.value(), event});
   route(std::move(envelope));
 }
 
@@ -158,7 +158,7 @@ void Daemon::Impl::ask_agent(const wire::Address& agent, const std::string& meth
     done(fail(Code::kExhausted, "too many requests to other agents are under way; try again"));
     return;
   }
-  AskMessage message;
+  ClientAsk message;
   message.id = ++last_call;
   message.client = static_cast<std::uint64_t>(wire::Dynamic(params).int_or("client", 0));
   params.erase("client");
@@ -179,11 +179,11 @@ void Daemon::Impl::ask_agent(const wire::Address& agent, const std::string& meth
 
 void Daemon::Impl::on_client_plane(const wire::Envelope& envelope) {
   if (envelope.kind == kAskKind) {
-    auto ask = wire::decode<AskMessage>(envelope.body);
+    auto ask = wire::decode<ClientAsk>(envelope.body);
     if (!ask) return;
     on_request({ClientId(ask->client), ask->id, envelope.source}, ask->method, ask->params);
   } else if (envelope.kind == kAnswerKind) {
-    auto answer = wire::decode<AnswerMessage>(envelope.body);
+    auto answer = wire::decode<ClientAnswer>(envelope.body);
     if (!answer) return;
     auto ask = asks.extract(answer->id);
     if (ask.empty()) return;
@@ -193,7 +193,7 @@ void Daemon::Impl::on_client_plane(const wire::Envelope& envelope) {
       ask.mapped().done(fail(static_cast<Code>(answer->code), std::move(answer->message)));
     }
   } else if (envelope.kind == kEventKind) {
-    auto event = wire::decode<EventMessage>(envelope.body);
+    auto event = wire::decode<ClientEventFrame>(envelope.body);
     if (event) clients->send(ClientId(event->client), event->event);
   }
 }

@@ -121,9 +121,10 @@ void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
     Impl& self;
     Instant now;
     std::vector<Effect>& out;
+    // The overlay first: until it has started it takes nothing in, and the others tell it their load at once.
     void operator()(const in::Start&) const {
-      self.on_position_changed(now, out);
       self.run_overlay(now, overlay::in::Start{}, out);
+      self.on_position_changed(now, out);
     }
     // Lease and heartbeat work goes first: the overlay before the machines that rely on it.
     void operator()(const in::Wake&) const {

@@ -1,13 +1,14 @@
 // protocol/identity/certificate.h
 //
-// Who an agent is, as its realm says it. Two links: the realm's root key, which stays offline, signs an *issuing
-// certificate* for the key of an agent that may admit others; that agent signs small, short-lived *certificates*.
+// Who an agent is, as its realm says it. Two links: the realm's root key, which stays offline, signs an
+// *issuing certificate* for the key of an agent that may admit others; that agent signs small, short-lived
+// *certificates*.
 //
 //   root key ──signs──► issuing certificate (issuer's key, roles it may give, 90 days)
 //                          └─signs──► certificate (agent id, keys, name, roles, labels, 24 h + grace)
 //
-// A realm is named by its root key, so a chain carries all that is needed to check it, except the time, which the
-// caller passes in. Nothing here reads a file or a clock.
+// A realm is named by its root key, so a chain carries all that is needed to check it, except the time, which
+// the caller passes in. Nothing here reads a file or a clock.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,7 @@ struct CertificateTerms {
   std::int64_t agent_ms = 24LL * 3600 * 1000;
   std::int64_t grace_ms = 24LL * 3600 * 1000;  // beyond expiry, for agents that are cut off from every issuer
   std::int64_t issuing_ms = 90LL * 24 * 3600 * 1000;
-  std::int64_t skew_ms = 5LL * 60 * 1000;      // how far two clocks may differ
+  std::int64_t skew_ms = 5LL * 60 * 1000;  // how far two clocks may differ
 };
 
 // What an agent's certificate says. Travels only inside Signed.
@@ -53,8 +54,8 @@ struct Certificate {
 
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.version, self.agent, self.public_key, self.curve_key, self.name, self.roles, self.labels, self.not_before,
-      self.not_after);
+    f(self.version, self.agent, self.public_key, self.curve_key, self.name, self.roles, self.labels,
+      self.not_before, self.not_after);
   }
   friend bool operator==(const Certificate&, const Certificate&) = default;
 };
@@ -62,8 +63,8 @@ struct Certificate {
 // The realm's leave to issue certificates. Travels only inside Signed.
 struct IssuingCertificate {
   std::uint16_t version = 1;
-  Bytes root_key;              // names the realm
-  Bytes issuer_key;            // Ed25519 key of the agent that may issue
+  Bytes root_key;               // names the realm
+  Bytes issuer_key;             // Ed25519 key of the agent that may issue
   std::set<std::string> roles;  // that it may give
   WallTime not_before;
   WallTime not_after;
@@ -101,9 +102,10 @@ struct CertificateChain {
 };
 
 // Checks every link of `chain` and returns what it says. kInvalid: malformed. kDenied: another realm, a bad
-// signature, a role the issuer may not give, an id that does not belong to the key. kStale: not valid yet or expired
-// (`terms.grace_ms` after its end; pass terms with 0 to ask whether it is valid without grace). The message names the
-// reason and what to do.
+// signature, a role the issuer may not give, an id that does not belong to the key. kStale: not valid yet or
+// expired
+// (`terms.grace_ms` after its end; pass terms with 0 to ask whether it is valid without grace). The message
+// names the reason and what to do.
 Result<Certificate> verify_certificate(const CertificateChain& chain, RealmId realm, WallTime now,
                                        const CertificateTerms& terms = {});
 
@@ -115,8 +117,8 @@ Result<Certificate> verify_certificate_bytes(std::string_view encoded, RealmId r
 Result<Certificate> read_certificate(const CertificateChain& chain);
 
 // Signs an issuing certificate for `issuer_key`. Needs the realm's root key, so it runs where that is kept.
-Signed delegate_issuer(const KeyPair& root, const Bytes& issuer_key, std::set<std::string> roles, WallTime now,
-                       const CertificateTerms& terms = {});
+Signed delegate_issuer(const KeyPair& root, const Bytes& issuer_key, std::set<std::string> roles,
+                       WallTime now, const CertificateTerms& terms = {});
 
 // An agent that may issue: its key and the realm's leave.
 struct Issuer {
@@ -124,8 +126,9 @@ struct Issuer {
   const Signed& leave;
 };
 
-// Signs `certificate` (its id and validity are filled in here). kDenied when the leave is for another key, for fewer
-// roles, or has expired; kInvalid for names or labels beyond the maxima. The certificate never outlives the leave.
+// Signs `certificate` (its id and validity are filled in here). kDenied when the leave is for another key,
+// for fewer roles, or has expired; kInvalid for names or labels beyond the maxima. The certificate never
+// outlives the leave.
 Result<CertificateChain> issue_certificate(const Issuer& issuer, Certificate certificate, WallTime now,
                                            const CertificateTerms& terms = {});
 
@@ -147,7 +150,7 @@ RenewalAsk make_renewal_ask(const KeyPair& key, const CertificateChain& current,
 
 // The next certificate with the same keys, name, roles and labels. Errors as verify_certificate and
 // issue_certificate; kDenied when the ask was not signed by the agent itself.
-Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, const RenewalAsk& ask, WallTime now,
-                                       const CertificateTerms& terms = {});
+Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, const RenewalAsk& ask,
+                                       WallTime now, const CertificateTerms& terms = {});
 
 }  // namespace shoal::identity

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "protocol/base/check.h"
+#include "protocol/identity/openssl.h"
 
 namespace shoal::identity {
 namespace {
@@ -14,16 +15,10 @@ namespace {
 constexpr std::size_t kNonceBytes = 12;
 constexpr std::size_t kTagBytes = 16;
 
-struct FreeDigest {
-  void operator()(EVP_MD_CTX* c) const { EVP_MD_CTX_free(c); }
-};
 struct FreeCipher {
   void operator()(EVP_CIPHER_CTX* c) const { EVP_CIPHER_CTX_free(c); }
 };
 using CipherContext = std::unique_ptr<EVP_CIPHER_CTX, FreeCipher>;
-
-unsigned char* bytes_of(std::string& s) { return reinterpret_cast<unsigned char*>(s.data()); }
-const unsigned char* bytes_of(std::string_view s) { return reinterpret_cast<const unsigned char*>(s.data()); }
 
 ObjectId object_id_from(const Bytes& digest) {
   return *ObjectId::from_bytes(std::string_view(digest).substr(0, ObjectId::kSize));
@@ -40,10 +35,14 @@ int sextet_of(char c) {
 
 struct Sha256::Impl {
   std::unique_ptr<EVP_MD_CTX, FreeDigest> context{EVP_MD_CTX_new()};
-  void start() { SHOAL_CHECK(EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1, "SHA-256 must be available"); }
+  void start() {
+    SHOAL_CHECK(EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1, "SHA-256 must be available");
+  }
 };
 
-Sha256::Sha256() : impl_(std::make_unique<Impl>()) { impl_->start(); }
+Sha256::Sha256() : impl_(std::make_unique<Impl>()) {
+  impl_->start();
+}
 Sha256::~Sha256() = default;
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
@@ -54,12 +53,15 @@ void Sha256::update(std::string_view piece) {
 
 Bytes Sha256::finish() {
   Bytes digest(kDigestBytes, '\0');
-  SHOAL_CHECK(EVP_DigestFinal_ex(impl_->context.get(), bytes_of(digest), nullptr) == 1, "hashing cannot fail");
+  SHOAL_CHECK(EVP_DigestFinal_ex(impl_->context.get(), bytes_of(digest), nullptr) == 1,
+              "hashing cannot fail");
   impl_->start();
   return digest;
 }
 
-ObjectId Sha256::finish_object_id() { return object_id_from(finish()); }
+ObjectId Sha256::finish_object_id() {
+  return object_id_from(finish());
+}
 
 Bytes sha256(std::string_view data) {
   Bytes digest(kDigestBytes, '\0');
@@ -68,11 +70,14 @@ Bytes sha256(std::string_view data) {
   return digest;
 }
 
-ObjectId object_id_of(std::string_view content) { return object_id_from(sha256(content)); }
+ObjectId object_id_of(std::string_view content) {
+  return object_id_from(sha256(content));
+}
 
 Bytes random_bytes(std::size_t count) {
   Bytes out(count, '\0');
-  SHOAL_CHECK(RAND_bytes(bytes_of(out), static_cast<int>(count)) == 1, "the system must have a source of random bytes");
+  SHOAL_CHECK(RAND_bytes(bytes_of(out), static_cast<int>(count)) == 1,
+              "the system must have a source of random bytes");
   return out;
 }
 
@@ -83,7 +88,8 @@ Bytes seal(std::string_view key, std::string_view plain, std::string_view contex
   CipherContext cipher(EVP_CIPHER_CTX_new());
   int written = 0;
   bool ok = EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, bytes_of(key), bytes_of(out)) == 1;
-  ok = ok && EVP_EncryptUpdate(cipher.get(), nullptr, &written, bytes_of(context), static_cast<int>(context.size())) == 1;
+  ok = ok && EVP_EncryptUpdate(cipher.get(), nullptr, &written, bytes_of(context),
+                               static_cast<int>(context.size())) == 1;
   ok = ok && EVP_EncryptUpdate(cipher.get(), bytes_of(out) + kNonceBytes, &written, bytes_of(plain),
                                static_cast<int>(plain.size())) == 1;
   ok = ok && EVP_EncryptFinal_ex(cipher.get(), bytes_of(out) + kNonceBytes + plain.size(), &written) == 1;
@@ -95,21 +101,26 @@ Bytes seal(std::string_view key, std::string_view plain, std::string_view contex
 
 Result<Bytes> open_sealed(std::string_view key, std::string_view sealed, std::string_view context) {
   SHOAL_CHECK(key.size() == kSealKeyBytes, "a sealing key has 32 bytes");
-  if (sealed.size() < kNonceBytes + kTagBytes) return fail(Code::kDenied, "the sealed secret is too short to be one");
+  if (sealed.size() < kNonceBytes + kTagBytes)
+    return fail(Code::kDenied, "the sealed secret is too short to be one");
   Bytes plain(sealed.size() - kNonceBytes - kTagBytes, '\0');
   std::string tag(sealed.substr(sealed.size() - kTagBytes));
   const std::string_view body = sealed.substr(kNonceBytes, plain.size());
   CipherContext cipher(EVP_CIPHER_CTX_new());
   int written = 0;
-  bool ok = EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, bytes_of(key), bytes_of(sealed)) == 1;
-  ok = ok && EVP_DecryptUpdate(cipher.get(), nullptr, &written, bytes_of(context), static_cast<int>(context.size())) == 1;
-  ok = ok && EVP_DecryptUpdate(cipher.get(), bytes_of(plain), &written, bytes_of(body), static_cast<int>(body.size())) == 1;
+  bool ok =
+      EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, bytes_of(key), bytes_of(sealed)) == 1;
+  ok = ok && EVP_DecryptUpdate(cipher.get(), nullptr, &written, bytes_of(context),
+                               static_cast<int>(context.size())) == 1;
+  ok = ok && EVP_DecryptUpdate(cipher.get(), bytes_of(plain), &written, bytes_of(body),
+                               static_cast<int>(body.size())) == 1;
   ok = ok && EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, tag.data()) == 1;
   std::array<unsigned char, kTagBytes> rest{};
   ok = ok && EVP_DecryptFinal_ex(cipher.get(), rest.data(), &written) == 1;
   if (!ok) {
     wipe(plain);
-    return fail(Code::kDenied, "the secret cannot be opened: it was sealed with another key or has been changed");
+    return fail(Code::kDenied,
+                "the secret cannot be opened: it was sealed with another key or has been changed");
   }
   return plain;
 }

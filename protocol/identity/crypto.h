@@ -1,11 +1,11 @@
 // protocol/identity/crypto.h
 //
-// The cryptographic primitives that the rest of Shoal may use, so that OpenSSL stays behind this folder's door:
-// SHA-256, random bytes, authenticated encryption and the text form of binary tokens. It must not know about
-// agents, realms or files.
+// The cryptographic primitives that the rest of Shoal may use, so that OpenSSL stays behind this folder's
+// door: SHA-256, random bytes, authenticated encryption and the text form of binary tokens. It must not know
+// about agents, realms or files.
 //
-// All functions may be called from any thread. A failure of the library itself (no entropy, out of memory) stops
-// the process: nothing sensible can follow it.
+// All functions may be called from any thread. A failure of the library itself (no entropy, out of memory)
+// stops the process: nothing sensible can follow it.
 #pragma once
 
 #include <memory>
@@ -56,8 +56,9 @@ Id random_id() {
   return *Id::from_bytes(random_bytes(Id::kSize));
 }
 
-// AES-256-GCM. The result is nonce (12) | ciphertext | tag (16); `context` is authenticated but not stored, and must
-// be given again to open. `key` has kSealKeyBytes bytes. At most 2^32 seals under one key (random nonces).
+// AES-256-GCM. The result is nonce (12) | ciphertext | tag (16); `context` is authenticated but not stored,
+// and must be given again to open. `key` has kSealKeyBytes bytes. At most 2^32 seals under one key (random
+// nonces).
 Bytes seal(std::string_view key, std::string_view plain, std::string_view context);
 
 // kDenied when key, context or bytes differ from those of seal(): the content is not revealed.

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "protocol/base/check.h"
+#include "protocol/identity/openssl.h"
 #include "protocol/identity/crypto.h"
 #include "protocol/identity/secret_file.h"
 
@@ -16,18 +17,12 @@ namespace {
 struct FreeKey {
   void operator()(EVP_PKEY* k) const { EVP_PKEY_free(k); }
 };
-struct FreeDigest {
-  void operator()(EVP_MD_CTX* c) const { EVP_MD_CTX_free(c); }
-};
 struct FreeBio {
   void operator()(BIO* b) const { BIO_free_all(b); }
 };
 using Key = std::unique_ptr<EVP_PKEY, FreeKey>;
 using DigestContext = std::unique_ptr<EVP_MD_CTX, FreeDigest>;
 using Bio = std::unique_ptr<BIO, FreeBio>;
-
-unsigned char* bytes_of(std::string& s) { return reinterpret_cast<unsigned char*>(s.data()); }
-const unsigned char* bytes_of(std::string_view s) { return reinterpret_cast<const unsigned char*>(s.data()); }
 
 Key key_from_secret(int type, std::string_view secret) {
   Key key(EVP_PKEY_new_raw_private_key(type, nullptr, bytes_of(secret), secret.size()));
@@ -44,7 +39,9 @@ Bytes public_part(const Key& key) {
 }
 
 // No password is ever asked for: a protected key file is an error, not a prompt on somebody's terminal.
-int no_password(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*user*/) { return -1; }
+int no_password(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*user*/) {
+  return -1;
+}
 
 template <class Id>
 Id id_of(std::string_view public_key) {
@@ -53,18 +50,25 @@ Id id_of(std::string_view public_key) {
 
 }  // namespace
 
-AgentId agent_id_of(std::string_view public_key) { return id_of<AgentId>(public_key); }
-RealmId realm_id_of(std::string_view root_public_key) { return id_of<RealmId>(root_public_key); }
+AgentId agent_id_of(std::string_view public_key) {
+  return id_of<AgentId>(public_key);
+}
+RealmId realm_id_of(std::string_view root_public_key) {
+  return id_of<RealmId>(root_public_key);
+}
 
 bool verify_signature(std::string_view public_key, std::string_view message, std::string_view signature) {
   if (public_key.size() != kKeyBytes || signature.size() != kSignatureBytes) return false;
   Key key(EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, bytes_of(public_key), public_key.size()));
   DigestContext context(EVP_MD_CTX_new());
   return key != nullptr && EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
-         EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(), bytes_of(message), message.size()) == 1;
+         EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(), bytes_of(message),
+                          message.size()) == 1;
 }
 
-KeyPair KeyPair::generate() { return *from_secret(random_bytes(kKeyBytes)); }
+KeyPair KeyPair::generate() {
+  return *from_secret(random_bytes(kKeyBytes));
+}
 
 Result<KeyPair> KeyPair::from_secret(std::string_view secret) {
   if (secret.size() != kKeyBytes) return fail(Code::kInvalid, "a secret key has 32 bytes");
@@ -74,15 +78,18 @@ Result<KeyPair> KeyPair::from_secret(std::string_view secret) {
   return pair;
 }
 
-KeyPair::~KeyPair() { wipe(secret_); }
+KeyPair::~KeyPair() {
+  wipe(secret_);
+}
 
 Bytes KeyPair::sign(std::string_view message) const {
   Key key = key_from_secret(EVP_PKEY_ED25519, secret_);
   DigestContext context(EVP_MD_CTX_new());
   Bytes signature(kSignatureBytes, '\0');
   std::size_t size = signature.size();
-  const bool ok = EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
-                  EVP_DigestSign(context.get(), bytes_of(signature), &size, bytes_of(message), message.size()) == 1;
+  const bool ok =
+      EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
+      EVP_DigestSign(context.get(), bytes_of(signature), &size, bytes_of(message), message.size()) == 1;
   SHOAL_CHECK(ok && size == kSignatureBytes, "Ed25519 must be available");
   return signature;
 }
@@ -97,7 +104,8 @@ Result<KeyPair> KeyPair::load(const std::string& path) {
   std::size_t size = secret.size();
   if (key == nullptr || EVP_PKEY_get_id(key.get()) != EVP_PKEY_ED25519 ||
       EVP_PKEY_get_raw_private_key(key.get(), bytes_of(secret), &size) != 1) {
-    return fail(Code::kCorrupt, path + " does not hold an unencrypted Ed25519 key in PEM form; restore it from a copy");
+    return fail(Code::kCorrupt,
+                path + " does not hold an unencrypted Ed25519 key in PEM form; restore it from a copy");
   }
   auto pair = from_secret(secret);
   wipe(secret);
@@ -117,7 +125,9 @@ Result<> KeyPair::save(const std::string& path) const {
   return written;
 }
 
-CurveKeys CurveKeys::generate() { return *from_secret(random_bytes(kKeyBytes)); }
+CurveKeys CurveKeys::generate() {
+  return *from_secret(random_bytes(kKeyBytes));
+}
 
 Result<CurveKeys> CurveKeys::from_secret(std::string_view secret) {
   if (secret.size() != kKeyBytes) return fail(Code::kInvalid, "a secret key has 32 bytes");
@@ -127,7 +137,9 @@ Result<CurveKeys> CurveKeys::from_secret(std::string_view secret) {
   return keys;
 }
 
-CurveKeys::~CurveKeys() { wipe(secret_key); }
+CurveKeys::~CurveKeys() {
+  wipe(secret_key);
+}
 
 Result<CurveKeys> CurveKeys::load(const std::string& path) {
   auto content = read_secret_file(path);

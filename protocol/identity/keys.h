@@ -1,8 +1,8 @@
 // protocol/identity/keys.h
 //
-// The two key pairs of an agent: Ed25519, which *is* its identity and signs, and Curve25519, with which its links
-// are encrypted. Secret keys live in files that only their owner can read. What a key may do is said elsewhere
-// (certificate.h).
+// The two key pairs of an agent: Ed25519, which *is* its identity and signs, and Curve25519, with which its
+// links are encrypted. Secret keys live in files that only their owner can read. What a key may do is said
+// elsewhere (certificate.h).
 #pragma once
 
 #include <string>
@@ -21,8 +21,8 @@ constexpr std::size_t kSignatureBytes = 64;  // Ed25519
 AgentId agent_id_of(std::string_view public_key);
 RealmId realm_id_of(std::string_view root_public_key);
 
-// True when `signature` over `message` was made with the secret of `public_key`. False for keys and signatures of a
-// wrong length, too.
+// True when `signature` over `message` was made with the secret of `public_key`. False for keys and
+// signatures of a wrong length, too.
 bool verify_signature(std::string_view public_key, std::string_view message, std::string_view signature);
 
 // An Ed25519 key pair. Copies are full copies of the secret; every copy is wiped when it goes.
@@ -32,8 +32,8 @@ class KeyPair {
   // From the 32 secret bytes of RFC 8032; kInvalid for another length.
   static Result<KeyPair> from_secret(std::string_view secret);
 
-  // Reads a PEM file (PKCS #8, as `openssl genpkey -algorithm ed25519` writes it). kNotFound without a file, kDenied
-  // when others may read it, kCorrupt when it holds something else.
+  // Reads a PEM file (PKCS #8, as `openssl genpkey -algorithm ed25519` writes it). kNotFound without a file,
+  // kDenied when others may read it, kCorrupt when it holds something else.
   static Result<KeyPair> load(const std::string& path);
   // Writes PEM, mode 0600, synced and atomic: a crash leaves the old file or the new one.
   Result<> save(const std::string& path) const;

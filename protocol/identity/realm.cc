@@ -19,11 +19,21 @@ struct Stored {
   }
 };
 
-std::string folder_of(const std::string& home) { return home + "/identity"; }
-std::string key_path(const std::string& home) { return folder_of(home) + "/agent.key"; }
-std::string curve_path(const std::string& home) { return folder_of(home) + "/curve.key"; }
-std::string certificate_path(const std::string& home) { return folder_of(home) + "/certificate"; }
-std::string root_path(const std::string& home) { return home + "/realm/root.key"; }
+std::string folder_of(const std::string& home) {
+  return home + "/identity";
+}
+std::string key_path(const std::string& home) {
+  return folder_of(home) + "/agent.key";
+}
+std::string curve_path(const std::string& home) {
+  return folder_of(home) + "/curve.key";
+}
+std::string certificate_path(const std::string& home) {
+  return folder_of(home) + "/certificate";
+}
+std::string root_path(const std::string& home) {
+  return home + "/realm/root.key";
+}
 
 Result<AgentKeys> load_keys(const std::string& home) {
   auto key = KeyPair::load(key_path(home));
@@ -60,18 +70,21 @@ Result<AgentKeys> load_or_create_keys(const std::string& home) {
 
 Result<> save_identity(const std::string& home, const AgentIdentity& identity) {
   if (auto made = make_private_directory(folder_of(home)); !made) return made;
-  return write_secret_file(certificate_path(home), wire::encode(Stored{1, identity.realm, identity.chain, identity.leave}));
+  return write_secret_file(certificate_path(home),
+                           wire::encode(Stored{1, identity.realm, identity.chain, identity.leave}));
 }
 
 Result<AgentIdentity> load_identity(const std::string& home) {
   auto content = read_secret_file(certificate_path(home));
   if (!content && content.error().code == Code::kNotFound) {
-    return fail(Code::kNotFound, "there is no agent identity in " + home + "; run `shoal init` or `shoal join TOKEN`");
+    return fail(Code::kNotFound,
+                "there is no agent identity in " + home + "; run `shoal init` or `shoal join TOKEN`");
   }
   if (!content) return tl::unexpected(content.error());
   auto stored = wire::decode<Stored>(*content);
   if (!stored || stored->version != 1) {
-    return fail(Code::kCorrupt, certificate_path(home) + " cannot be read; restore it, or join again with a new token");
+    return fail(Code::kCorrupt,
+                certificate_path(home) + " cannot be read; restore it, or join again with a new token");
   }
   auto keys = load_keys(home);
   if (!keys) return tl::unexpected(keys.error());
@@ -88,7 +101,8 @@ Result<AgentIdentity> init_realm(const std::string& home, const Profile& profile
                                  const CertificateTerms& terms) {
   auto existing = read_secret_file(certificate_path(home));
   if (existing) {
-    return fail(Code::kExists, home + " already belongs to an agent; choose another state directory, or remove this one");
+    return fail(Code::kExists,
+                home + " already belongs to an agent; choose another state directory, or remove this one");
   }
   if (existing.error().code != Code::kNotFound) return tl::unexpected(existing.error());
   auto keys = load_or_create_keys(home);
@@ -98,7 +112,8 @@ Result<AgentIdentity> init_realm(const std::string& home, const Profile& profile
   if (auto saved = root.save(root_path(home)); !saved) return tl::unexpected(saved.error());
 
   AgentIdentity identity{std::move(*keys), realm_id_of(root.public_key()), {}, std::nullopt};
-  identity.leave = delegate_issuer(root, identity.keys.key.public_key(), {kRoleAgent, kRoleIssuer}, now, terms);
+  identity.leave =
+      delegate_issuer(root, identity.keys.key.public_key(), {kRoleAgent, kRoleIssuer}, now, terms);
   Certificate request = request_of(identity.keys, profile);
   request.roles.insert(kRoleIssuer);
   auto chain = issue_certificate(*identity.issuer(), std::move(request), now, terms);
@@ -118,7 +133,8 @@ Result<KeyPair> load_root_key(const std::string& home) {
   return root;
 }
 
-Result<CertificateChain> renew_own_certificate(const AgentIdentity& identity, WallTime now, const CertificateTerms& terms) {
+Result<CertificateChain> renew_own_certificate(const AgentIdentity& identity, WallTime now,
+                                               const CertificateTerms& terms) {
   const auto issuer = identity.issuer();
   if (!issuer) return fail(Code::kDenied, "this agent may not issue certificates; ask one that may");
   auto certificate = read_certificate(identity.chain);

@@ -66,7 +66,7 @@ Result<> write_synced(const std::string& path, std::string_view content) {
 Result<Bytes> read_secret_file(const std::string& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.get() < 0) return io_error("open", path, errno);
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.get(), &status) != 0) return io_error("look at", path, errno);
   if (!S_ISREG(status.st_mode)) return fail(Code::kCorrupt, path + " is not a file");
   if ((status.st_mode & 077) != 0) {

@@ -17,8 +17,8 @@ constexpr std::size_t kSecretFileBytesMax = 64 << 10;
 // kNotFound, kDenied (others may read it, or we may not), kCorrupt (too large), kUnavailable (I/O error).
 Result<Bytes> read_secret_file(const std::string& path);
 
-// Replaces `path` atomically with mode 0600, synced together with its directory. kDenied, kExhausted (disk full) or
-// kUnavailable, with the path and the cause.
+// Replaces `path` atomically with mode 0600, synced together with its directory. kDenied, kExhausted (disk
+// full) or kUnavailable, with the path and the cause.
 Result<> write_secret_file(const std::string& path, std::string_view content);
 
 // Makes `path` and its parents, the last with mode 0700.

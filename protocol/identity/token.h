@@ -1,8 +1,8 @@
 // protocol/identity/token.h
 //
-// Join tokens: a line of text that lets one agent join a realm, once. An issuing agent keeps the other half in its
-// TokenBook. Pure data: the caller stores the book, synced, before it answers, so that a token spent before a crash
-// is still spent after it.
+// Join tokens: a line of text that lets one agent join a realm, once. An issuing agent keeps the other half
+// in its TokenBook. Pure data: the caller stores the book, synced, before it answers, so that a token spent
+// before a crash is still spent after it.
 #pragma once
 
 #include <map>
@@ -73,7 +73,8 @@ struct JoinAsk {
 
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.realm, self.token, self.secret, self.public_key, self.curve_key, self.name, self.labels, self.signature);
+    f(self.realm, self.token, self.secret, self.public_key, self.curve_key, self.name, self.labels,
+      self.signature);
   }
 };
 
@@ -108,11 +109,13 @@ class TokenBook {
   explicit TokenBook(RealmId realm) : realm_(realm) {}
 
   // A new token, valid for `life_ms`. kExhausted when kTokensMax unexpired tokens are out.
-  Result<JoinToken> create(Contact issuer, std::string child_region, WallTime now, std::int64_t life_ms = kLifeMs);
+  Result<JoinToken> create(Contact issuer, std::string child_region, WallTime now,
+                           std::int64_t life_ms = kLifeMs);
 
-  // Spends the token that `ask` names, for the agent that asks, and returns the child region it was made for. The same
-  // agent may ask again until the token expires (its answer may have been lost); any other finds it used. kDenied with
-  // the reason and the remedy: another realm, unknown token, wrong secret, used, expired. Call verify_join_ask first.
+  // Spends the token that `ask` names, for the agent that asks, and returns the child region it was made for.
+  // The same agent may ask again until the token expires (its answer may have been lost); any other finds it
+  // used. kDenied with the reason and the remedy: another realm, unknown token, wrong secret, used, expired.
+  // Call verify_join_ask first.
   Result<std::string> redeem(const JoinAsk& ask, WallTime now);
 
   // The book as bytes for the store, and back. parse: kCorrupt when the bytes are not a book of this realm.
@@ -138,9 +141,9 @@ class TokenBook {
   std::map<TokenId, Entry> entries_;
 };
 
-// All an issuer does with an ask: checks it, spends the token, and makes the certificate. The caller persists `book`
-// before the grant leaves.
-Result<JoinGrant> grant_join(const Issuer& issuer, TokenBook& book, const JoinAsk& ask, std::vector<Contact> contacts,
-                             WallTime now, const CertificateTerms& terms = {});
+// All an issuer does with an ask: checks it, spends the token, and makes the certificate. The caller persists
+// `book` before the grant leaves.
+Result<JoinGrant> grant_join(const Issuer& issuer, TokenBook& book, const JoinAsk& ask,
+                             std::vector<Contact> contacts, WallTime now, const CertificateTerms& terms = {});
 
 }  // namespace shoal::identity

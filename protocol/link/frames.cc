@@ -13,7 +13,8 @@ bool split_batch(std::string_view body, std::vector<std::string_view>& out) {
   while (!body.empty()) {
     if (body.size() < 4) return false;
     std::uint32_t size = 0;
-    for (std::size_t i = 0; i < 4; ++i) size |= static_cast<std::uint32_t>(static_cast<unsigned char>(body[i])) << (8 * i);
+    for (std::size_t i = 0; i < 4; ++i)
+      size |= static_cast<std::uint32_t>(static_cast<unsigned char>(body[i])) << (8 * i);
     body.remove_prefix(4);
     if (size > body.size()) return false;
     out.push_back(body.substr(0, size));

@@ -1,7 +1,8 @@
 // protocol/link/frames.h
 //
-// What two transports say to each other inside an encrypted connection: one ZeroMQ message is one octet of kind and a
-// body. Data bodies are the caller's frames; the others are msgpack structs. Internal to this folder.
+// What two transports say to each other inside an encrypted connection: one ZeroMQ message is one octet of
+// kind and a body. Data bodies are the caller's frames; the others are msgpack structs. Internal to this
+// folder.
 #pragma once
 
 #include <cstdint>
@@ -21,15 +22,15 @@ constexpr std::uint16_t kVersion = 1;
 constexpr std::uint16_t kVersionOldest = 1;
 
 enum class FrameKind : std::uint8_t {
-  kData = 1,           // one frame of the caller
-  kBatch = 2,          // several: a 4-byte little-endian length before each
-  kGreeting = 3,       // first on every connection, by the dialler
-  kWelcome = 4,        // the answer: the link is up
-  kRefusal = 5,        // or not; the connection ends
-  kCredit = 6,         // how much of the neighbour's data was taken in, since the greeting
-  kBye = 7,            // the link ends, wanted by the sender
-  kIdentity = 8,       // a renewed certificate chain
-  kJoinAsk = 9,        // first instead of a greeting, by a newcomer
+  kData = 1,      // one frame of the caller
+  kBatch = 2,     // several: a 4-byte little-endian length before each
+  kGreeting = 3,  // first on every connection, by the dialler
+  kWelcome = 4,   // the answer: the link is up
+  kRefusal = 5,   // or not; the connection ends
+  kCredit = 6,    // how much of the neighbour's data was taken in, since the greeting
+  kBye = 7,       // the link ends, wanted by the sender
+  kIdentity = 8,  // a renewed certificate chain
+  kJoinAsk = 9,   // first instead of a greeting, by a newcomer
   kJoinAnswer = 10,
   kRenewalAsk = 11,
   kRenewalAnswer = 12,
@@ -44,13 +45,14 @@ struct Greeting {
   std::uint16_t version = kVersion;
   std::uint16_t version_oldest = kVersionOldest;
   identity::CertificateChain chain;
-  std::string endpoint;       // where the sender can be dialled; empty: it only dials out
-  std::uint64_t process = 0;  // drawn when the sender started
+  std::string endpoint;        // where the sender can be dialled; empty: it only dials out
+  std::uint64_t process = 0;   // drawn when the sender started
   std::uint64_t sequence = 0;  // grows with every greeting and welcome of that process: tells old from new
   std::uint64_t window_bytes = 0;  // how much the sender lets us have under way to it
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.version, self.version_oldest, self.chain, self.endpoint, self.process, self.sequence, self.window_bytes);
+    f(self.version, self.version_oldest, self.chain, self.endpoint, self.process, self.sequence,
+      self.window_bytes);
   }
 };
 

@@ -28,8 +28,9 @@ WallTime wall_now() {
 Result<> check_reachable(const std::string& endpoint, int wait_ms) {
   const auto address = resolved_address(endpoint);
   if (!address) {
-    return fail(Code::kUnavailable, "the address " + endpoint + " in the token is not known here; check the name service, "
-                                    "or make a token on an agent with a reachable address");
+    return fail(Code::kUnavailable, "the address " + endpoint +
+                                        " in the token is not known here; check the name service, "
+                                        "or make a token on an agent with a reachable address");
   }
   Probe probe(*address);
   if (probe.verdict() == Probe::Verdict::kPending) {
@@ -38,17 +39,21 @@ Result<> check_reachable(const std::string& endpoint, int wait_ms) {
   }
   switch (probe.verdict()) {
     case Probe::Verdict::kRefused:
-      return fail(Code::kUnavailable, "nothing listens at " + endpoint + "; start the agent that made the token");
+      return fail(Code::kUnavailable,
+                  "nothing listens at " + endpoint + "; start the agent that made the token");
     case Probe::Verdict::kPending:
-      return fail(Code::kUnavailable, "no answer from " + endpoint + "; check that this machine can reach it (firewall, "
-                                      "network)");
-    case Probe::Verdict::kOther: break;
+      return fail(Code::kUnavailable, "no answer from " + endpoint +
+                                          "; check that this machine can reach it (firewall, "
+                                          "network)");
+    case Probe::Verdict::kOther:
+      break;
   }
   return {};
 }
 
 Result<identity::JoinGrant> read_answer(std::string_view message) {
-  const auto unreadable = fail(Code::kFailed, "the agent's answer cannot be read; use the same version on both machines");
+  const auto unreadable =
+      fail(Code::kFailed, "the agent's answer cannot be read; use the same version on both machines");
   if (message.empty()) return unreadable;
   const std::string_view body = message.substr(1);
   if (static_cast<FrameKind>(message[0]) == FrameKind::kRefusal) {
@@ -69,20 +74,23 @@ Result<identity::JoinGrant> ask_at(const std::string& endpoint, const identity::
   socket.set(ZMQ_CURVE_SERVERKEY, token.issuer.curve_key);
   socket.set(ZMQ_CURVE_PUBLICKEY, keys.curve.public_key);
   socket.set(ZMQ_CURVE_SECRETKEY, keys.curve.secret_key);
-  if (socket.connect(endpoint) != 0) return fail(Code::kInvalid, "the token's address '" + endpoint + "' is malformed");
+  if (socket.connect(endpoint) != 0)
+    return fail(Code::kInvalid, "the token's address '" + endpoint + "' is malformed");
   Message question(static_cast<std::uint8_t>(FrameKind::kJoinAsk), ask);
   socket.send(question);
   zmq_pollitem_t item{socket.get(), 0, ZMQ_POLLIN, 0};
   zmq_poll(&item, 1, wait_ms);
   Message answer;
   if (socket.receive(answer) != 0) {
-    return fail(Code::kTimeout, "the agent at " + endpoint + " did not answer in time; if it is running, it may have "
-                                "another key now: make a new token with `shoal token create`");
+    return fail(Code::kTimeout, "the agent at " + endpoint +
+                                    " did not answer in time; if it is running, it may have "
+                                    "another key now: make a new token with `shoal token create`");
   }
   return read_answer(answer.view());
 }
 
-Result<> check_grant(const identity::JoinGrant& grant, const identity::JoinToken& token, const identity::AgentKeys& keys) {
+Result<> check_grant(const identity::JoinGrant& grant, const identity::JoinToken& token,
+                     const identity::AgentKeys& keys) {
   auto certificate = identity::verify_certificate(grant.chain, token.realm, wall_now());
   if (!certificate) return tl::unexpected(certificate.error());
   if (certificate->agent != keys.id() || certificate->curve_key != keys.curve.public_key) {
@@ -96,7 +104,8 @@ Result<> check_grant(const identity::JoinGrant& grant, const identity::JoinToken
 Result<identity::JoinGrant> join_realm(const identity::JoinToken& token, const identity::AgentKeys& keys,
                                        const identity::Profile& profile, Duration timeout) {
   const auto deadline = Clock::now() + std::chrono::microseconds(timeout.us);
-  const Bytes ask = wire::encode(identity::make_join_ask(token, keys.key, keys.curve, profile.name, profile.labels));
+  const Bytes ask =
+      wire::encode(identity::make_join_ask(token, keys.key, keys.curve, profile.name, profile.labels));
   Error last{Code::kInvalid, "the join token names no address; make a new one with `shoal token create`"};
   const auto& endpoints = token.issuer.endpoints;
   for (std::size_t i = 0; i < endpoints.size() && left_ms(deadline) > 0; ++i) {

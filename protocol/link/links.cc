@@ -38,7 +38,8 @@ Result<> Transport::Impl::send(AgentId neighbour, FrameKind kind, std::string_vi
   if (error == EAGAIN) {
     c.flow.refused();
     counters_.refused_exhausted += frames;
-    return fail(Code::kExhausted, "agent " + neighbour.brief() + " takes in slower than this one sends; wait for it");
+    return fail(Code::kExhausted,
+                "agent " + neighbour.brief() + " takes in slower than this one sends; wait for it");
   }
   counters_.refused_no_link += frames;
   lost(c, "the connection was closed", true);
@@ -83,7 +84,8 @@ void Transport::Impl::handle_linked(Connection& c, FrameKind kind, std::string_v
       }
       return report_down(agent, "the other side hung up", std::nullopt);
     }
-    case FrameKind::kIdentity: return handle_identity(c, body);
+    case FrameKind::kIdentity:
+      return handle_identity(c, body);
     case FrameKind::kRenewalAsk: {
       auto ask = wire::decode<identity::RenewalAsk>(body, kControlLimits);
       if (!ask) return drop_frame();
@@ -94,7 +96,8 @@ void Transport::Impl::handle_linked(Connection& c, FrameKind kind, std::string_v
       if (!answer) return drop_frame();
       return queue(event::RenewalAnswer{c.agent, answer->result()});
     }
-    default: return drop_frame();
+    default:
+      return drop_frame();
   }
 }
 
@@ -149,8 +152,9 @@ void Transport::Impl::lost(Connection& c, std::string reason, bool probe) {
   if (awaited) report_down(agent, std::move(reason), address);
 }
 
-// Where to ask whether the process of a broken link still listens. Of one that dialled us, only what it announced *on
-// the very host that it came from*: behind a NAT, the announced address may belong to somebody else here.
+// Where to ask whether the process of a broken link still listens. Of one that dialled us, only what it
+// announced *on the very host that it came from*: behind a NAT, the announced address may belong to somebody
+// else here.
 std::optional<TcpAddress> Transport::Impl::probe_address(const Connection& c) const {
   if (c.dialled) return c.peer ? c.peer : numeric_address(c.target);
   const auto announced = numeric_address(c.announced);
@@ -163,7 +167,8 @@ void Transport::Impl::report_down(AgentId agent, std::string reason, std::option
     ++counters_.links_down;
     return queue(event::LinkDown{agent, false, std::move(reason)});
   }
-  auto& down = downs_.emplace(id, PendingDown{agent, std::move(reason), Probe(*probe_at), now_ + kProbeTime}).first->second;
+  auto& down = downs_.emplace(id, PendingDown{agent, std::move(reason), Probe(*probe_at), now_ + kProbeTime})
+                   .first->second;
   const Probe::Verdict verdict = down.probe.verdict();
   if (verdict != Probe::Verdict::kPending) return finish_down(id, verdict == Probe::Verdict::kRefused);
   wait_set_.add(down.probe.fd(), id * 2, true);

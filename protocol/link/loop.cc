@@ -126,12 +126,15 @@ void Transport::Impl::handle(Connection& connection, std::string_view message) {
   const auto kind = static_cast<FrameKind>(message[0]);
   const std::string_view body = message.substr(1);
   switch (connection.stage) {
-    case Stage::kLinked: return handle_linked(connection, kind, body);
+    case Stage::kLinked:
+      return handle_linked(connection, kind, body);
     case Stage::kGreeting:
-      return connection.dialled ? handle_answer(connection, kind, body) : handle_first(connection, kind, body);
+      return connection.dialled ? handle_answer(connection, kind, body)
+                                : handle_first(connection, kind, body);
     case Stage::kWaiting:
     case Stage::kJoining:
-    case Stage::kEnding: break;
+    case Stage::kEnding:
+      break;
   }
   drop_frame();
 }
@@ -150,8 +153,9 @@ void Transport::Impl::serve_dialled(std::uint64_t id) {
 
 // ---- what connections go through ----
 
-// ZeroMQ's thread reports a connection here before it hands on its first message, and its end before the descriptor is
-// closed and given to the next one. So a descriptor names the connection that was reported last.
+// ZeroMQ's thread reports a connection here before it hands on its first message, and its end before the
+// descriptor is closed and given to the next one. So a descriptor names the connection that was reported
+// last.
 void Transport::Impl::serve_router_monitor() {
   while (const auto event = router_monitor_.next()) {
     if (event->kind == ZMQ_EVENT_ACCEPTED) {
@@ -162,7 +166,8 @@ void Transport::Impl::serve_router_monitor() {
         cut_connection(event->value, *peer);
         continue;
       }
-      const auto allowed = milliseconds(config_.limits.handshake_ms) + milliseconds(config_.limits.greeting_ms);
+      const auto allowed =
+          milliseconds(config_.limits.handshake_ms) + milliseconds(config_.limits.greeting_ms);
       accepted_[event->value] = Accepted{*peer, now_ + allowed};
     } else if (event->kind == ZMQ_EVENT_DISCONNECTED) {
       accepted_.erase(event->value);
@@ -188,7 +193,8 @@ void Transport::Impl::serve_dialled_monitor(std::uint64_t id) {
     } else if (event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
       ++counters_.handshakes_failed;
       lost(*c, "the agent at " + c->target + " takes no new connections now", false);
-    } else if (event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL || event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) {
+    } else if (event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL ||
+               event->kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) {
       ++counters_.handshakes_failed;
       lost(*c, "what listens at " + c->target + " is not the expected agent: it has another key", false);
     } else if (event->kind == ZMQ_EVENT_CLOSED && c->stage == Stage::kGreeting) {
@@ -238,7 +244,8 @@ void Transport::Impl::run_deadlines() {
 void Transport::Impl::expire(Connection& connection) {
   if (connection.dialled) {
     const bool silent = connection.peer.has_value();
-    return lost(connection, silent ? "no welcome from " + connection.target : "cannot connect to " + connection.target,
+    return lost(connection,
+                silent ? "no welcome from " + connection.target : "cannot connect to " + connection.target,
                 !silent);
   }
   if (connection.peer) cut_connection(connection.descriptor, *connection.peer);

@@ -1,7 +1,7 @@
 // protocol/link/tcp.h
 //
-// The few things that ZeroMQ does not tell about its TCP connections: who is at the other end, whether a host refuses
-// a port, and how to end one connection of many. Internal to this folder.
+// The few things that ZeroMQ does not tell about its TCP connections: who is at the other end, whether a host
+// refuses a port, and how to end one connection of many. Internal to this folder.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 
 namespace shoal::link {
 
-// True for "tcp://HOST:PORT" with a port of 1 to 65535; for an address to listen on, also 0, "*" and host "*".
+// True for "tcp://HOST:PORT" with a port of 1 to 65535; for an address to listen on, also 0, "*" and host
+// "*".
 bool is_dialable(const std::string& endpoint);
 bool is_bindable(const std::string& endpoint);
 

@@ -13,7 +13,7 @@
 namespace shoal::link {
 namespace {
 
-constexpr int kSocketsPerDial = 3;               // the link, and two ends of its monitor
+constexpr int kSocketsPerDial = 3;  // the link, and two ends of its monitor
 
 WallTime system_wall_clock() {
   const auto since = std::chrono::system_clock::now().time_since_epoch();
@@ -22,21 +22,25 @@ WallTime system_wall_clock() {
 
 TransportConfig completed(TransportConfig config) {
   if (!config.wall_clock) config.wall_clock = system_wall_clock;
-  config.limits.window_bytes = std::max<std::size_t>(config.limits.window_bytes, config.limits.frame_bytes_max);
+  config.limits.window_bytes =
+      std::max<std::size_t>(config.limits.window_bytes, config.limits.frame_bytes_max);
   return config;
 }
 
 tl::unexpected<Error> bind_error(const std::string& bind, int error) {
   switch (error) {
     case EADDRINUSE:
-      return fail(Code::kExists, "cannot listen on " + bind + ": another process uses that port; stop it or choose "
-                                                              "another port");
+      return fail(Code::kExists, "cannot listen on " + bind +
+                                     ": another process uses that port; stop it or choose "
+                                     "another port");
     case EADDRNOTAVAIL:
     case ENODEV:
-      return fail(Code::kInvalid, "cannot listen on " + bind + ": this machine has no such address; use one of its own, "
-                                                              "or 0.0.0.0 for all");
+      return fail(Code::kInvalid, "cannot listen on " + bind +
+                                      ": this machine has no such address; use one of its own, "
+                                      "or 0.0.0.0 for all");
     case EACCES:
-      return fail(Code::kDenied, "cannot listen on " + bind + ": this user may not; choose a port above 1023");
+      return fail(Code::kDenied,
+                  "cannot listen on " + bind + ": this user may not; choose a port above 1023");
     default:
       return fail(Code::kInvalid, "cannot listen on '" + bind + "': " + zmq_strerror(error) +
                                       "; write it as tcp://ADDRESS:PORT");
@@ -54,20 +58,25 @@ Transport::Impl::Impl(TransportConfig config)
   std::memcpy(&process_, seed.data(), sizeof process_);
 }
 
-Transport::Impl::~Impl() { close(Duration{}); }
+Transport::Impl::~Impl() {
+  close(Duration{});
+}
 
 Result<> Transport::Impl::check_own_chain(const identity::CertificateChain& chain) const {
   auto certificate = identity::verify_certificate(chain, config_.realm, wall_now(), config_.terms);
-  if (!certificate) return fail(Code::kDenied, "this agent's certificate is not valid: " + certificate.error().message);
+  if (!certificate)
+    return fail(Code::kDenied, "this agent's certificate is not valid: " + certificate.error().message);
   if (certificate->curve_key != config_.curve.public_key) {
-    return fail(Code::kDenied, "this agent's certificate is for another link key; join again with a new token");
+    return fail(Code::kDenied,
+                "this agent's certificate is for another link key; join again with a new token");
   }
   return {};
 }
 
 Result<> Transport::Impl::start() {
   if (zmq_has("curve") == 0) {
-    return fail(Code::kUnsupported, "the installed libzmq has no CURVE; install one that was built with libsodium");
+    return fail(Code::kUnsupported,
+                "the installed libzmq has no CURVE; install one that was built with libsodium");
   }
   if (auto valid = check_own_chain(config_.chain); !valid) return valid;
   self_ = identity::read_certificate(config_.chain)->agent;
@@ -209,21 +218,39 @@ Result<std::unique_ptr<Transport>> Transport::open(TransportConfig config) {
 Transport::Transport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Transport::~Transport() = default;
 
-int Transport::fd() const { return impl_->wait_set_.fd(); }
-Instant Transport::next_deadline() const { return impl_->next_deadline(); }
-std::string Transport::endpoint() const { return impl_->endpoint_; }
+int Transport::fd() const {
+  return impl_->wait_set_.fd();
+}
+Instant Transport::next_deadline() const {
+  return impl_->next_deadline();
+}
+std::string Transport::endpoint() const {
+  return impl_->endpoint_;
+}
 void Transport::dial(AgentId neighbour, const std::string& endpoint, const Bytes& curve_key) {
   impl_->dial(neighbour, endpoint, curve_key);
 }
-void Transport::hang_up(AgentId neighbour) { impl_->hang_up(neighbour); }
-bool Transport::is_up(AgentId neighbour) const { return impl_->links_.contains(neighbour); }
-void Transport::poll(std::vector<Event>& out, Instant now) { impl_->poll(out, now); }
+void Transport::hang_up(AgentId neighbour) {
+  impl_->hang_up(neighbour);
+}
+bool Transport::is_up(AgentId neighbour) const {
+  return impl_->links_.contains(neighbour);
+}
+void Transport::poll(std::vector<Event>& out, Instant now) {
+  impl_->poll(out, now);
+}
 void Transport::answer_join(JoinHandle handle, const Result<identity::JoinGrant>& answer) {
   impl_->answer_join(handle, answer);
 }
-Result<> Transport::update_identity(const identity::CertificateChain& chain) { return impl_->update_identity(chain); }
-void Transport::close(Duration linger) { impl_->close(linger); }
-const Counters& Transport::counters() const { return impl_->counters_; }
+Result<> Transport::update_identity(const identity::CertificateChain& chain) {
+  return impl_->update_identity(chain);
+}
+void Transport::close(Duration linger) {
+  impl_->close(linger);
+}
+const Counters& Transport::counters() const {
+  return impl_->counters_;
+}
 
 Result<> Transport::send(AgentId neighbour, std::string_view frame) {
   return impl_->send(neighbour, FrameKind::kData, frame, 1, frame.size());
@@ -245,7 +272,8 @@ Result<> Transport::ask_renewal(AgentId neighbour, const identity::RenewalAsk& a
 
 void Transport::answer_renewal(AgentId neighbour, const Result<identity::CertificateChain>& answer) {
   const auto body = wire::encode(Answer<identity::CertificateChain>::of(answer));
-  static_cast<void>(impl_->send_control(neighbour, FrameKind::kRenewalAnswer, body));  // gone: it will ask again
+  static_cast<void>(
+      impl_->send_control(neighbour, FrameKind::kRenewalAnswer, body));  // gone: it will ask again
 }
 
 }  // namespace shoal::link

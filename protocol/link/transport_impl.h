@@ -1,8 +1,8 @@
 // protocol/link/transport_impl.h
 //
-// The state behind Transport, shared by the files that work on it: transport.cc (the public face, sockets), loop.cc
-// (what poll() does), greeting.cc (who is let in) and links.cc (what passes over a link, and its end). Internal to
-// this folder.
+// The state behind Transport, shared by the files that work on it: transport.cc (the public face, sockets),
+// loop.cc (what poll() does), greeting.cc (who is let in) and links.cc (what passes over a link, and its
+// end). Internal to this folder.
 #pragma once
 
 #include <map>
@@ -28,10 +28,11 @@ enum class Stage : std::uint8_t {
   kWaiting,   // dialled: given up because the other side's link of this pair is to stay; waiting for it
   kJoining,   // accepted: a newcomer waiting for the caller's answer
   kLinked,
-  kEnding,    // accepted: told that it is over; cut if the other side does not close
+  kEnding,  // accepted: told that it is over; cut if the other side does not close
 };
 
-// One connection, in either direction. An accepted one is a route of the ROUTER socket; a dialled one has a socket.
+// One connection, in either direction. An accepted one is a route of the ROUTER socket; a dialled one has a
+// socket.
 struct Connection {
   std::uint64_t id = 0;
   bool dialled = false;
@@ -51,13 +52,14 @@ struct Connection {
 
   std::string announced;  // endpoint where it says it can be dialled
   identity::Certificate certificate;
-  std::uint64_t process = 0;   // of its latest greeting or welcome
+  std::uint64_t process = 0;  // of its latest greeting or welcome
   std::uint64_t sequence = 0;
   Flow flow;
   Instant deadline = Instant::never();
 };
 
-// Tags of descriptors in the wait set. A connection's (or a probe's) are twice its id, and one more for its monitor.
+// Tags of descriptors in the wait set. A connection's (or a probe's) are twice its id, and one more for its
+// monitor.
 constexpr std::uint64_t kRouterTag = 2;
 constexpr std::uint64_t kRouterMonitorTag = 4;
 constexpr std::uint64_t kZapTag = 6;
@@ -85,7 +87,8 @@ class Transport::Impl {
   void answer_join(JoinHandle handle, const Result<identity::JoinGrant>& answer);
 
   // links.cc
-  Result<> send(AgentId neighbour, FrameKind kind, std::string_view body, std::uint64_t frames, std::uint64_t bytes);
+  Result<> send(AgentId neighbour, FrameKind kind, std::string_view body, std::uint64_t frames,
+                std::uint64_t bytes);
   Result<> send_control(AgentId neighbour, FrameKind kind, std::string_view body);
   void hang_up(AgentId neighbour);
   Result<> update_identity(const identity::CertificateChain& chain);
@@ -170,7 +173,8 @@ class Transport::Impl {
   std::map<int, Accepted> accepted_;           // by descriptor
   std::map<std::uint64_t, PendingDown> downs_;
   std::set<std::pair<Instant, std::uint64_t>> deadlines_;
-  std::vector<std::pair<std::uint64_t, Duration>> unarmed_;  // deadlines set outside poll(), where no time is known
+  std::vector<std::pair<std::uint64_t, Duration>>
+      unarmed_;  // deadlines set outside poll(), where no time is known
   std::vector<std::uint64_t> dirty_;
   std::vector<std::uint64_t> ready_;
   std::vector<std::string_view> batch_;
@@ -178,7 +182,7 @@ class Transport::Impl {
   std::uint64_t next_id_ = kFirstId;
   std::uint64_t process_ = 0;
   std::uint64_t sequence_ = 0;
-  std::size_t dials_ = 0;       // dialled ones among connections_
+  std::size_t dials_ = 0;  // dialled ones among connections_
   std::uint32_t budget_ = 0;
   Instant now_;
   Instant audit_at_ = Instant::never();

@@ -13,7 +13,8 @@ namespace {
 constexpr std::uint64_t kWakerTag = UINT64_MAX;
 }
 
-WaitSet::WaitSet() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), waker_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+WaitSet::WaitSet()
+    : epoll_(::epoll_create1(EPOLL_CLOEXEC)), waker_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   SHOAL_CHECK(epoll_ >= 0 && waker_ >= 0, "the process must have descriptors left to start; raise ulimit -n");
   add(waker_, kWakerTag);
 }
@@ -30,7 +31,9 @@ void WaitSet::add(int fd, std::uint64_t tag, bool for_writing) {
   SHOAL_CHECK(::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0, "a descriptor can be watched once");
 }
 
-void WaitSet::remove(int fd) { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
+void WaitSet::remove(int fd) {
+  ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
+}
 
 void WaitSet::wake() {
   if (awake_) return;

@@ -1,7 +1,7 @@
 // protocol/link/wait_set.h
 //
-// Many descriptors behind one: an epoll instance, with an event descriptor to wake it from inside. Internal to this
-// folder.
+// Many descriptors behind one: an epoll instance, with an event descriptor to wake it from inside. Internal
+// to this folder.
 #pragma once
 
 #include <cstdint>

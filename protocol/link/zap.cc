@@ -14,7 +14,8 @@ constexpr std::int64_t kMicro = 1'000'000;
 
 ZapHandler::ZapHandler(const Context& context, std::uint32_t unknown_per_s)
     : socket_(context, ZMQ_REP), per_s_(unknown_per_s), tokens_micro_(kMicro * unknown_per_s) {
-  SHOAL_CHECK(socket_.is_open() && socket_.bind("inproc://zeromq.zap.01") == 0, "a context has one authentication handler");
+  SHOAL_CHECK(socket_.is_open() && socket_.bind("inproc://zeromq.zap.01") == 0,
+              "a context has one authentication handler");
 }
 
 bool ZapHandler::take_token(Instant now) {
@@ -48,7 +49,8 @@ bool ZapHandler::receive(Request& request) {
   return true;
 }
 
-void ZapHandler::reply(const std::string& request_id, bool allow, const char* text, const std::string& user_id) {
+void ZapHandler::reply(const std::string& request_id, bool allow, const char* text,
+                       const std::string& user_id) {
   bool ok = socket_.send("1.0", true) == 0 && socket_.send(request_id, true) == 0;
   ok = ok && socket_.send(allow ? "200" : "400", true) == 0 && socket_.send(text, true) == 0;
   ok = ok && socket_.send(user_id, true) == 0 && socket_.send("", false) == 0;
@@ -58,14 +60,16 @@ void ZapHandler::reply(const std::string& request_id, bool allow, const char* te
 void ZapHandler::serve(Instant now) {
   Request request;
   while (receive(request)) {
-    const bool proper = request.well_formed && request.mechanism == "CURVE" && request.key.size() == identity::kKeyBytes;
+    const bool proper =
+        request.well_formed && request.mechanism == "CURVE" && request.key.size() == identity::kKeyBytes;
     const std::string user_id = proper ? user_id_of(request.key) : std::string();
     if (proper && (known_.contains(user_id) || take_token(now))) {
       reply(request.id, true, "may greet", user_id);
       continue;
     }
     ++denied_;
-    reply(request.id, false, proper ? "too many new connections, try again later" : "only CURVE is accepted", "");
+    reply(request.id, false, proper ? "too many new connections, try again later" : "only CURVE is accepted",
+          "");
   }
 }
 

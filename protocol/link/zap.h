@@ -1,8 +1,8 @@
 // protocol/link/zap.h
 //
-// Answers ZeroMQ's question whether a connection may be opened (RFC 27, ZAP). Any well-formed CURVE key may, at a
-// limited rate for keys not seen before: all it gains is the chance to show a certificate. The reply names the key, so
-// that every frame of the connection carries it. Internal to this folder.
+// Answers ZeroMQ's question whether a connection may be opened (RFC 27, ZAP). Any well-formed CURVE key may,
+// at a limited rate for keys not seen before: all it gains is the chance to show a certificate. The reply
+// names the key, so that every frame of the connection carries it. Internal to this folder.
 #pragma once
 
 #include <cstdint>

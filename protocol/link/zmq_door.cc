@@ -9,7 +9,9 @@
 namespace shoal::link {
 namespace {
 
-int outcome(int result) { return result >= 0 ? 0 : zmq_errno(); }
+int outcome(int result) {
+  return result >= 0 ? 0 : zmq_errno();
+}
 
 }  // namespace
 
@@ -48,11 +50,16 @@ void Socket::set(int option, std::int64_t value) {
   SHOAL_CHECK(zmq_setsockopt(socket_, option, &value, sizeof value) == 0, "a socket option must be accepted");
 }
 void Socket::set(int option, std::string_view value) {
-  SHOAL_CHECK(zmq_setsockopt(socket_, option, value.data(), value.size()) == 0, "a socket option must be accepted");
+  SHOAL_CHECK(zmq_setsockopt(socket_, option, value.data(), value.size()) == 0,
+              "a socket option must be accepted");
 }
 
-int Socket::bind(const std::string& endpoint) { return outcome(zmq_bind(socket_, endpoint.c_str())); }
-int Socket::connect(const std::string& endpoint) { return outcome(zmq_connect(socket_, endpoint.c_str())); }
+int Socket::bind(const std::string& endpoint) {
+  return outcome(zmq_bind(socket_, endpoint.c_str()));
+}
+int Socket::connect(const std::string& endpoint) {
+  return outcome(zmq_connect(socket_, endpoint.c_str()));
+}
 
 std::string Socket::last_endpoint() const {
   char buffer[256];
@@ -80,7 +87,9 @@ int Socket::send(Message& message, bool more) {
 int Socket::send(std::string_view bytes, bool more) {
   return outcome(zmq_send(socket_, bytes.data(), bytes.size(), ZMQ_DONTWAIT | (more ? ZMQ_SNDMORE : 0)));
 }
-int Socket::receive(Message& message) { return outcome(zmq_msg_recv(message.get(), socket_, ZMQ_DONTWAIT)); }
+int Socket::receive(Message& message) {
+  return outcome(zmq_msg_recv(message.get(), socket_, ZMQ_DONTWAIT));
+}
 
 void Socket::close() {
   if (socket_ != nullptr) zmq_close(std::exchange(socket_, nullptr));
@@ -88,9 +97,9 @@ void Socket::close() {
 
 Monitor::Monitor(const Context& context, Socket& socket, const std::string& name) : watched_(socket.get()) {
   const std::string endpoint = "inproc://monitor-" + name;
-  constexpr int kEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+  constexpr int kEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_ACCEPTED |
+                          ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
   if (zmq_socket_monitor(watched_, endpoint.c_str(), kEvents) != 0) return;
   Socket events(context, ZMQ_PAIR);
   // ZeroMQ's thread blocks when this queue is full, so it is made too long for that.
@@ -121,6 +130,8 @@ void Monitor::stop() {
   events_.close();
 }
 
-std::string user_id_of(std::string_view curve_key) { return to_hex(curve_key); }
+std::string user_id_of(std::string_view curve_key) {
+  return to_hex(curve_key);
+}
 
 }  // namespace shoal::link

@@ -1,7 +1,7 @@
 // protocol/link/zmq_door.h
 //
-// ZeroMQ's C interface as values that clean up after themselves. Only what the transport needs; no policy. Errors are
-// errno values, as the library gives them. Internal to this folder.
+// ZeroMQ's C interface as values that clean up after themselves. Only what the transport needs; no policy.
+// Errors are errno values, as the library gives them. Internal to this folder.
 #pragma once
 
 #include <zmq.h>
@@ -75,10 +75,11 @@ class Socket {
   int connect(const std::string& endpoint);
   std::string last_endpoint() const;
   int fd() const;
-  // True when a message waits. Also settles the edge-triggered fd(): without this (or a receive that finds nothing)
-  // after a send, a message may wait while fd() is silent.
+  // True when a message waits. Also settles the edge-triggered fd(): without this (or a receive that finds
+  // nothing) after a send, a message may wait while fd() is silent.
   bool readable() const;
-  // Never block. 0, EAGAIN (full or nothing there), EHOSTUNREACH (ROUTER: no such connection) or another errno.
+  // Never block. 0, EAGAIN (full or nothing there), EHOSTUNREACH (ROUTER: no such connection) or another
+  // errno.
   int send(Message& message, bool more = false);
   int send(std::string_view bytes, bool more = false);
   int receive(Message& message);
@@ -97,8 +98,8 @@ struct MonitorEvent {
 class Monitor {
  public:
   Monitor() = default;
-  // Watches `socket`, which must outlive it and be neither bound nor connected yet. `name` is unique in the context.
-  // Not open when descriptors have run out.
+  // Watches `socket`, which must outlive it and be neither bound nor connected yet. `name` is unique in the
+  // context. Not open when descriptors have run out.
   Monitor(const Context& context, Socket& socket, const std::string& name);
   ~Monitor() { stop(); }
   Monitor(Monitor&& other) noexcept

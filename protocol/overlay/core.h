@@ -108,6 +108,7 @@ class Core {
   void send_heartbeats();
   void send_digests();
   void probe_one_dead();
+  void meet(AgentId peer);
   void settle();
   void rewire();
   template <class T>
@@ -196,6 +197,7 @@ class Core {
   void enter_home(RegionId id, const std::string& name, std::vector<RegionId> path);
   void enter_parent(const message::JoinReply& reply);
   void leave_parent(bool announce);
+  void break_circle();
   void set_path(std::vector<RegionId> path);
   Member own_record(const Attachment& at) const;
   void save_self();

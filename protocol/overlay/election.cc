@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "protocol/base/hash.h"
+
 namespace shoal::overlay {
 
 namespace {
@@ -36,8 +38,9 @@ bool majority(const message::Roll& roll, const std::set<AgentId>& granted) {
 }
 
 Epoch forced_epoch(Epoch after, AgentId agent) {
-  const std::uint64_t mine = agent.low() & ((std::uint64_t{1} << kForcedBits) - 1);
-  return Epoch((((after.value() >> kForcedBits) + 1) << kForcedBits) | mine);
+  constexpr std::uint64_t kOwnMask = (std::uint64_t{1} << (kForcedShift - kForcedRoomBits)) - 1;
+  const std::uint64_t own = combine64(agent.high(), agent.low()) & kOwnMask;
+  return Epoch((((after.value() >> kForcedShift) + 1) << kForcedShift) | own << kForcedRoomBits);
 }
 
 message::Vote Ballot::answer(AgentId candidate, const message::VoteRequest& request, bool head_lives) {

@@ -30,6 +30,7 @@ bool Core::take_record(Attachment& at, const Member& record, AgentId from) {
     case Change::kLeft: on_gone(at, record.id, change == Change::kLeft, false); break;
     case Change::kRestarted:
       emit(out::MemberDown{at.scope, record.id, false, true});
+      if (at.scope == Scope::kHome && at.word && at.word->head == record.id) call_election();
       [[fallthrough]];
     case Change::kNew:
     case Change::kUpdated: {
@@ -88,10 +89,13 @@ void Core::on_heartbeat(AgentId from, const message::Heartbeat& beat) {
   if (link != nullptr && beat.watching) link->peer_watches_until = now_ + kHeartbeat * scale_ * 5;
   for (auto* at : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (at == nullptr) continue;
+    // It may not know yet that it is doubted or was given up: it has to hear of it to refute.
+    const Member* member = at->region.find(from);
     const Region::Gone* gone = at->region.find_gone(from);
-    if (gone == nullptr || gone->record.status != Status::kDead || gone->record.incarnation < beat.incarnation) continue;
-    // It does not know yet that it was given up: it has to hear of it to refute.
-    const message::Claim claim{from, gone->record.incarnation, Status::kDead, gone->proven, config_.id};
+    const Member* known = member != nullptr ? member : gone != nullptr ? &gone->record : nullptr;
+    if (known == nullptr || known->incarnation < beat.incarnation) continue;
+    if (known->status != Status::kSuspect && known->status != Status::kDead) continue;
+    const message::Claim claim{from, known->incarnation, known->status, false, config_.id};
     send(from, Kind::kDelta, message::Delta{at->region.id(), {}, {claim}});
   }
 }
@@ -118,7 +122,10 @@ void Core::on_sync(AgentId from, const message::Sync& sync) {
   if (sync.members.size() > kTableMax || sync.gone.size() > kTombstonesMax) return drop();
   // First, so that it is not told its own news.
   if (sync.answer) send_difference(*at, sync, from);
+  const Incarnation before = incarnation_;
   merge_sync(*at, sync, from);
+  // Each had given up the other: now that this agent has refuted, it has to say so.
+  if (incarnation_ != before) meet(from);
 }
 
 // What a table says of the dead is second-hand: its owner may have been cut off from them, and they may be well on

@@ -59,7 +59,9 @@ bool Core::headless() const {
   const auto ballot = ballots_.find(home_->region.id());
   if (ballot != ballots_.end() && ballot->second.roll.epoch > home_->word->epoch) return true;
   const AgentId head = home_->word->head;
-  return head == config_.id ? !is_head_ : home_->region.find(head) == nullptr;
+  if (head == config_.id) return !is_head_;
+  const Member* member = home_->region.find(head);
+  return member == nullptr || life_of(member->incarnation) > home_->word->life;
 }
 
 // Candidates in order of preference: whoever can be dialled, then the lowest id; voters only, while one lives.
@@ -282,6 +284,7 @@ Announcement Core::compose_word() const {
   word.above = contacts_above();
   word.beyond = parent_ && parent_->word ? parent_->word->above : known_.beyond;
   word.downward = downward_;
+  word.life = life_;
   return word;
 }
 

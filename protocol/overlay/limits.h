@@ -90,8 +90,9 @@ inline constexpr unsigned kRefutationBits = 24;
 constexpr std::uint64_t life_of(Incarnation i) { return i.value() >> kRefutationBits; }
 constexpr Incarnation first_of_life(std::uint64_t life) { return Incarnation(life << kRefutationBits); }
 
-// Epochs that a head took without a majority (see election.h) carry a piece of its id, so that two agents that do so
-// apart from each other never take the same one.
-inline constexpr unsigned kForcedBits = 20;
+// Epochs that a head took without a majority (see election.h) start at a number of their own for each agent, 20 bits of
+// a hash of its id, with room for the elections after it: agents that do so apart from each other do not meet.
+inline constexpr unsigned kForcedShift = 32;
+inline constexpr unsigned kForcedRoomBits = 12;
 
 }  // namespace shoal::overlay

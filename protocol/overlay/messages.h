@@ -101,10 +101,11 @@ struct Announcement {
   std::vector<Contact> above;    // members of the parent region: whom a future head asks to be attached
   std::vector<Contact> beyond;   // members of the grandparent region, should the parent be lost
   Bytes downward;
+  std::uint64_t life = 0;        // of the head's process: a head that restarts has to be elected again
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.region, self.name, self.head, self.epoch, self.version, self.roll, self.path, self.above, self.beyond,
-      self.downward);
+      self.downward, self.life);
   }
 };
 

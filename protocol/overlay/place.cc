@@ -124,7 +124,6 @@ void Core::enter_parent(const message::JoinReply& reply) {
   if (reply.word) take_word(*parent_, *reply.word, contact);
   std::vector<RegionId> path = parent_->path;
   path.push_back(home_->region.id());
-  home_->path = path;
   set_path(std::move(path));
   announce_at_ = now_;
 }
@@ -150,8 +149,21 @@ void Core::leave_parent(bool announce) {
   }
 }
 
+// Two orphaned regions may attach to each other at the same time, or a longer circle closes. Each head on it sees its
+// own region above itself; the one of the largest region id lets go and looks elsewhere.
+void Core::break_circle() {
+  if (!parent_ || !home_) return;
+  const RegionId home = home_->region.id();
+  const auto again = std::find(parent_->path.begin(), parent_->path.end(), home);
+  if (again == parent_->path.end() || *std::max_element(again, parent_->path.end()) != home) return;
+  leave_parent(true);
+  set_path({home});
+  publish_word(false);
+}
+
 void Core::set_path(std::vector<RegionId> path) {
-  if (path.size() > wire::Address::kPathMax) return;
+  // Deeper than an address can be, or part of a circle that is about to be broken: keep the old one.
+  if (path.size() > wire::Address::kPathMax || (!path.empty() && std::count(path.begin(), path.end(), path.back()) > 1)) return;
   if (home_) home_->path = path;
   if (path == address_.path) return;
   address_.path = std::move(path);

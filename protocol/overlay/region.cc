@@ -99,7 +99,9 @@ Change Region::claim(AgentId agent, Incarnation incarnation, Status status, bool
   Member& known = it->second;
   if (incarnation < known.incarnation || status <= known.status) return Change::kNone;
   if (status == Status::kSuspect) {
+    digest_ ^= fingerprint(known);
     known.status = status;
+    digest_ ^= fingerprint(known);
     return Change::kUpdated;
   }
   if (agent == self_) return Change::kNone;
@@ -238,7 +240,7 @@ Region::Place Region::place_of(std::size_t ring, AgentId agent, bool dialable) {
 std::uint64_t Region::fingerprint(const Member& member) {
   std::uint64_t h = combine64(member.id.high(), member.id.low());
   h = combine64(h, member.incarnation.value());
-  return combine64(h, member.state_version);
+  return combine64(h, member.state_version * 2 + (member.status == Status::kSuspect ? 1 : 0));
 }
 
 void Region::add_tombstone(Gone gone) {

@@ -73,7 +73,7 @@ class Region {
   // Grows whenever the graph may have changed.
   std::uint64_t graph_version() const { return graph_version_; }
 
-  // Equal for equal tables: over (id, incarnation, state_version) of the living.
+  // Equal for equal tables: over (id, incarnation, state_version, status) of the living.
   std::uint64_t digest() const { return digest_; }
 
   void check_invariants() const;

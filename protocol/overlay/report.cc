@@ -31,7 +31,10 @@ Dynamic describe(const Attachment& at, const Member& member, const LinkTable& li
       {"region_id", member.home.hex()},
       {"role", at.word && at.word->head == member.id ? "head" : native ? "member" : "guest"},
       {"scope", at.scope == Scope::kHome ? "home" : "parent"},
-      {"link", member.id == self ? "self" : links.up(member.id) ? "direct" : "relayed"},
+      {"link", member.id == self                   ? "self"
+               : links.up(member.id)               ? "direct"
+               : member.status < Status::kDead ? "relayed"
+                                               : "none"},
       {"incarnation", static_cast<std::int64_t>(member.incarnation.value())},
       {"labels", std::move(labels)},
       {"state", member.state},
@@ -41,6 +44,7 @@ Dynamic describe(const Attachment& at, const Member& member, const LinkTable& li
 Dynamic::Array agents_of(const Attachment& at, const LinkTable& links, AgentId self) {
   Dynamic::Array agents;
   for (const auto& [id, member] : at.region.living()) agents.push_back(describe(at, member, links, self));
+  for (const auto& [id, gone] : at.region.gone()) agents.push_back(describe(at, gone.record, links, self));
   return agents;
 }
 

@@ -86,13 +86,7 @@ void Core::on_input(const in::LinkUp& up) {
   if (!admitted_) return;
   const Link* link = links_.find(peer);
   if (link->watched) send(peer, Kind::kHeartbeat, message::Heartbeat{incarnation_, true});
-  // Two halves of a healed partition meet here. The other may never have heard of this agent.
-  for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
-    if (attachment == nullptr || attachment->region.find_gone(peer) == nullptr) continue;
-    const auto role = attachment->scope == Scope::kHome ? message::Role::kNative : message::Role::kGuest;
-    send(peer, Kind::kJoin, message::Join{role, attachment->region.id(), "", own_record(*attachment)});
-    send_table(*attachment, peer);
-  }
+  meet(peer);
   if (candidacy_.active() && peer == candidacy_.roll().witness.agent) {
     send(peer, Kind::kVoteRequest,
          message::VoteRequest{home_->region.id(), candidacy_.epoch(), candidacy_.roll().epoch, candidacy_.roll().version}, true);
@@ -259,12 +253,26 @@ void Core::probe_one_dead() {
   }
   if (dead.empty()) return;
   const Member& chosen = *dead[rng_.below(dead.size())];
-  links_.contact({chosen.id, chosen.endpoint, chosen.curve_key}, now_, *out_);
+  const Contact peer{chosen.id, chosen.endpoint, chosen.curve_key};
+  links_.contact(peer, now_, *out_);
+  if (links_.up(peer.agent)) meet(peer.agent);
+}
+
+// Two halves of a healed partition meet: the peer is dead to this agent and yet there is a link to it. It may never
+// have heard of this agent.
+void Core::meet(AgentId peer) {
+  for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
+    if (attachment == nullptr || attachment->region.find_gone(peer) == nullptr) continue;
+    const auto role = attachment->scope == Scope::kHome ? message::Role::kNative : message::Role::kGuest;
+    send(peer, Kind::kJoin, message::Join{role, attachment->region.id(), "", own_record(*attachment)});
+    send_table(*attachment, peer);
+  }
 }
 
 void Core::settle() {
   // A newer head of the home region has taken this agent's seat above.
   if (parent_ && parent_->region.find(config_.id) == nullptr) step_down();
+  break_circle();
   if (home_ && home_->region.graph_version() != home_graph_seen_) rewire_ = true;
   if (parent_ && parent_->region.graph_version() != parent_graph_seen_) rewire_ = true;
   if (rewire_) rewire();

@@ -25,6 +25,11 @@ void Core::watch() {
   }
   for (AgentId peer : silent) raise_suspicion(peer);
   for (const Detector::Due& due : detector_.take_due(now_)) judge(due);
+  for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
+    if (attachment == nullptr || !attachment->isolated) continue;
+    // Alone is not cut off: everyone else left, or is proven dead.
+    if (attachment->region.living().size() <= 1 || anyone_answers(*attachment)) set_isolated(*attachment, false);
+  }
   next = std::min(next, detector_.next());
   // The next tick looks anyway.
   if (next < tick_at_) watch_at_ = next;

@@ -25,7 +25,7 @@ struct Engine::Impl {
   Fd lock;
   Completions completions;
   std::unique_ptr<KeyValueStore> store;
-  std::unique_ptr<Objects> objects;    // before `store` in destruction: it commits through it
+  std::unique_ptr<Objects> objects;  // before `store` in destruction: it commits through it
   std::unique_ptr<Journals> journals;
 };
 
@@ -40,8 +40,8 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineConfig config) {
   auto lock = claim_directory(settings.dir);
   if (!lock) return tl::unexpected<Error>(lock.error());
   impl->lock = std::move(*lock);
-  // The key-value lane may use half of what objects must leave free, so that an agent with a full disk can still note
-  // down what it is told.
+  // The key-value lane may use half of what objects must leave free, so that an agent with a full disk can
+  // still note down what it is told.
   auto store = KeyValueStore::open({settings.dir + "/kv", settings.sync, settings.reserve_bytes / 2});
   if (!store) return tl::unexpected<Error>(store.error());
   impl->store = std::move(*store);
@@ -50,12 +50,17 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineConfig config) {
   impl->objects = std::move(*objects);
   const std::string journals = settings.dir + "/journals";
   if (auto made = make_directory(journals); !made) return tl::unexpected<Error>(made.error());
-  impl->journals = std::make_unique<Journals>(journals, settings.sync, settings.reserve_bytes / 2, impl->completions);
+  impl->journals =
+      std::make_unique<Journals>(journals, settings.sync, settings.reserve_bytes / 2, impl->completions);
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
-int Engine::event_fd() const { return impl_->completions.fd(); }
-void Engine::poll_completions(std::vector<Completion>& out) { impl_->completions.poll(out); }
+int Engine::event_fd() const {
+  return impl_->completions.fd();
+}
+void Engine::poll_completions(std::vector<Completion>& out) {
+  impl_->completions.poll(out);
+}
 
 // ---- key-value lane ----
 
@@ -68,15 +73,18 @@ void Engine::persist(std::vector<KeyValue> batch, std::uint64_t completion, Dura
     writes.push_back(std::move(write));
   }
   impl_->store->commit(std::move(writes), durability,
-                       [impl = impl_.get(), completion](const Result<>& result) { impl->completions.push(completion, result); });
+                       [impl = impl_.get(), completion](const Result<>& result) {
+                         impl->completions.push(completion, result);
+                       });
 }
 
 Result<std::map<std::string, Bytes>> Engine::load(std::string_view prefix) const {
   std::map<std::string, Bytes> out;
-  auto scanned = impl_->store->scan(std::string(kNodePrefix) + std::string(prefix), [&](std::string_view key, std::string_view value) {
-    out.emplace(key.substr(kNodePrefix.size()), Bytes(value));
-    return true;
-  });
+  auto scanned = impl_->store->scan(std::string(kNodePrefix) + std::string(prefix),
+                                    [&](std::string_view key, std::string_view value) {
+                                      out.emplace(key.substr(kNodePrefix.size()), Bytes(value));
+                                      return true;
+                                    });
   if (!scanned) return tl::unexpected<Error>(scanned.error());
   return out;
 }
@@ -89,16 +97,28 @@ void Engine::put_async(Manifest manifest, Payload content, std::uint64_t complet
 void Engine::put_manifest(Manifest manifest, std::uint64_t completion) {
   impl_->objects->enqueue(Objects::PutManifest{std::move(manifest)}, completion);
 }
-void Engine::erase(ObjectId object, std::uint64_t completion) { impl_->objects->enqueue(Objects::Erase{object}, completion); }
-void Engine::compact(std::uint64_t completion) { impl_->objects->enqueue(Objects::Compact{}, completion); }
+void Engine::erase(ObjectId object, std::uint64_t completion) {
+  impl_->objects->enqueue(Objects::Erase{object}, completion);
+}
+void Engine::compact(std::uint64_t completion) {
+  impl_->objects->enqueue(Objects::Compact{}, completion);
+}
 
-Result<Bytes> Engine::get(ObjectId object) const { return impl_->objects->read(object, 0, UINT64_MAX); }
+Result<Bytes> Engine::get(ObjectId object) const {
+  return impl_->objects->read(object, 0, UINT64_MAX);
+}
 Result<Bytes> Engine::get_range(ObjectId object, std::uint64_t offset, std::uint64_t length) const {
   return impl_->objects->read(object, offset, length);
 }
-bool Engine::contains(ObjectId object) const { return impl_->objects->find(object).has_value(); }
-Result<Manifest> Engine::manifest(ObjectId object) const { return impl_->objects->manifest(object); }
-std::vector<Manifest> Engine::manifests() const { return impl_->objects->manifests(); }
+bool Engine::contains(ObjectId object) const {
+  return impl_->objects->find(object).has_value();
+}
+Result<Manifest> Engine::manifest(ObjectId object) const {
+  return impl_->objects->manifest(object);
+}
+std::vector<Manifest> Engine::manifests() const {
+  return impl_->objects->manifests();
+}
 
 Usage Engine::usage() const {
   Usage usage;
@@ -134,8 +154,10 @@ Result<Mapping> Engine::map(ObjectId object) const {
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const std::uint64_t from = mapping.offset_ / page * page;
   mapping.mapped_bytes_ = static_cast<std::size_t>(mapping.offset_ - from + mapping.length_);
-  void* base = ::mmap(nullptr, mapping.mapped_bytes_, PROT_READ, MAP_SHARED, mapping.fd_, static_cast<off_t>(from));
-  if (base == MAP_FAILED) return tl::unexpected<Error>(system_error(errno, "cannot map object", object.hex()));
+  void* base =
+      ::mmap(nullptr, mapping.mapped_bytes_, PROT_READ, MAP_SHARED, mapping.fd_, static_cast<off_t>(from));
+  if (base == MAP_FAILED)
+    return tl::unexpected<Error>(system_error(errno, "cannot map object", object.hex()));
   mapping.base_ = base;
   return mapping;
 }
@@ -145,12 +167,18 @@ Result<Mapping> Engine::map(ObjectId object) const {
 void Engine::append(const std::string& journal, Bytes record, std::uint64_t completion) {
   impl_->journals->append(journal, record, completion);
 }
-Result<std::vector<Bytes>> Engine::read_journal(const std::string& journal) const { return impl_->journals->read(journal); }
-void Engine::remove_journal(const std::string& journal) { impl_->journals->remove(journal); }
+Result<std::vector<Bytes>> Engine::read_journal(const std::string& journal) const {
+  return impl_->journals->read(journal);
+}
+void Engine::remove_journal(const std::string& journal) {
+  impl_->journals->remove(journal);
+}
 
 // ---- mapping ----
 
-Mapping::Mapping(Mapping&& other) noexcept { *this = std::move(other); }
+Mapping::Mapping(Mapping&& other) noexcept {
+  *this = std::move(other);
+}
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(fd_, other.fd_);

@@ -10,6 +10,7 @@
 
 #include "protocol/base/check.h"
 #include "protocol/base/crc32c.h"
+#include "storage/engine/little_endian.h"
 
 namespace shoal::storage {
 namespace {
@@ -18,15 +19,6 @@ constexpr auto kWriteDelay = std::chrono::milliseconds(5);
 constexpr auto kSyncDelay = std::chrono::milliseconds(50);
 constexpr std::size_t kBufferedBytesMax = 256U << 10;
 constexpr std::size_t kFrameHead = 8;
-
-void put_u32(std::string& out, std::uint32_t v) {
-  for (int i = 0; i < 4; ++i) out.push_back(static_cast<char>(v >> (8 * i)));
-}
-std::uint32_t get_u32(std::string_view p) {
-  std::uint32_t v = 0;
-  for (std::size_t i = 4; i-- > 0;) v = v << 8 | static_cast<unsigned char>(p[i]);
-  return v;
-}
 
 struct Parsed {
   std::vector<Bytes> records;
@@ -43,7 +35,9 @@ Parsed parse(std::string_view file) {
     const std::string_view body = rest.substr(kFrameHead, length);
     if (crc32c(body) != get_u32(rest.substr(4))) {
       parsed.damaged = kFrameHead + length < rest.size() &&
-                       std::any_of(rest.begin() + static_cast<std::ptrdiff_t>(kFrameHead + length), rest.end(), [](char c) { return c != '\0'; });
+                       std::any_of(
+                           rest.begin() + static_cast<std::ptrdiff_t>(kFrameHead + length), rest.end(),
+                           [](char c) { return c != '\0'; });
       break;
     }
     parsed.records.emplace_back(body);
@@ -80,11 +74,14 @@ Journals::~Journals() {
 }
 
 Result<> Journals::check_name(const std::string& name) {
-  const bool good = !name.empty() && name.size() <= 128 && name.front() != '.' && std::all_of(name.begin(), name.end(), [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-';
-  });
+  const bool good =
+      !name.empty() && name.size() <= 128 && name.front() != '.' &&
+      std::all_of(name.begin(), name.end(), [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-';
+      });
   if (good) return {};
-  return fail(Code::kInvalid, "a journal's name has 1 to 128 letters, digits, '.', '_' or '-', and no '.' at the front");
+  return fail(Code::kInvalid,
+              "a journal's name has 1 to 128 letters, digits, '.', '_' or '-', and no '.' at the front");
 }
 
 void Journals::append(const std::string& name, const Bytes& record, std::uint64_t completion) {
@@ -113,9 +110,12 @@ Result<> Journals::open(const std::string& name, Journal& journal) const {
   if (!bytes) return tl::unexpected<Error>(bytes.error());
   const Parsed parsed = parse(*bytes);
   if (parsed.damaged) {
-    return fail(Code::kCorrupt, fmt::format("{} is damaged near byte {}; remove the journal or use another copy", path(name), parsed.whole_bytes));
+    return fail(Code::kCorrupt,
+                fmt::format("{} is damaged near byte {}; remove the journal or use another copy", path(name),
+                            parsed.whole_bytes));
   }
-  if (bytes->size() > parsed.whole_bytes && ::ftruncate(fd->get(), static_cast<off_t>(parsed.whole_bytes)) != 0) {
+  if (bytes->size() > parsed.whole_bytes &&
+      ::ftruncate(fd->get(), static_cast<off_t>(parsed.whole_bytes)) != 0) {
     return tl::unexpected<Error>(system_error(errno, "cannot cut the torn tail of", path(name)));
   }
   journal.fd = std::move(*fd);
@@ -129,7 +129,8 @@ void Journals::write(const std::string& name, Journal& journal) {
   Result<> result;
   if (!journal.fd) result = open(name, journal);
   if (result && free_bytes(dir_) < reserve_bytes_ + journal.buffer.size()) {
-    result = fail(Code::kExhausted, fmt::format("the disk of {} is full; free some space: reads go on", dir_));
+    result =
+        fail(Code::kExhausted, fmt::format("the disk of {} is full; free some space: reads go on", dir_));
   }
   if (result) result = write_all(journal.fd.get(), journal.buffer, journal.size, path(name));
   buffered_bytes_ -= journal.buffer.size();
@@ -186,7 +187,9 @@ Result<std::vector<Bytes>> Journals::read(const std::string& name) {
   if (!bytes) return tl::unexpected<Error>(bytes.error());
   Parsed parsed = parse(*bytes);
   if (parsed.damaged) {
-    return fail(Code::kCorrupt, fmt::format("{} is damaged near byte {}; remove the journal or use another copy", path(name), parsed.whole_bytes));
+    return fail(Code::kCorrupt,
+                fmt::format("{} is damaged near byte {}; remove the journal or use another copy", path(name),
+                            parsed.whole_bytes));
   }
   return std::move(parsed.records);
 }
@@ -196,7 +199,8 @@ void Journals::remove(const std::string& name) {
   const std::lock_guard lock(mutex_);
   if (auto it = journals_.find(name); it != journals_.end()) {
     buffered_bytes_ -= it->second.buffer.size();
-    for (std::uint64_t id : it->second.buffered) completions_.push(id, fail(Code::kCancelled, "the journal was removed"));
+    for (std::uint64_t id : it->second.buffered)
+      completions_.push(id, fail(Code::kCancelled, "the journal was removed"));
     for (std::uint64_t id : it->second.written) completions_.push(id, {});
     journals_.erase(it);
   }

@@ -1,7 +1,7 @@
 // storage/engine/journals.h
 //
-// Append-only files of small records: | length 4 B | crc 4 B | bytes |. Buffered, written within 5 ms, synced within
-// 50 ms, so that a busy journal costs a few system calls a second and not one per record.
+// Append-only files of small records: | length 4 B | crc 4 B | bytes |. Buffered, written within 5 ms, synced
+// within 50 ms, so that a busy journal costs a few system calls a second and not one per record.
 #pragma once
 
 #include <chrono>
@@ -31,10 +31,10 @@ class Journals {
   using Clock = std::chrono::steady_clock;
   struct Journal {
     Fd fd;
-    std::uint64_t size = 0;                    // written so far
+    std::uint64_t size = 0;  // written so far
     std::string buffer;
-    std::vector<std::uint64_t> buffered;       // completions of what is in the buffer
-    std::vector<std::uint64_t> written;        // and of what is written but not synced
+    std::vector<std::uint64_t> buffered;  // completions of what is in the buffer
+    std::vector<std::uint64_t> written;   // and of what is written but not synced
   };
   static Result<> check_name(const std::string& name);
   std::string path(const std::string& name) const { return dir_ + "/" + name + ".log"; }

@@ -26,9 +26,10 @@ Error error_of(const rocksdb::Status& status, const std::string& dir) {
     return {Code::kExhausted, fmt::format("the disk of {} is full; free some space: reads go on", dir)};
   }
   if (status.IsCorruption()) {
-    return {Code::kCorrupt, fmt::format("the key-value files in {} are damaged ({}); restore them or let this agent rejoin "
-                                        "with an empty directory",
-                                        dir, status.ToString())};
+    return {Code::kCorrupt,
+            fmt::format("the key-value files in {} are damaged ({}); restore them or let this agent rejoin "
+                        "with an empty directory",
+                        dir, status.ToString())};
   }
   if (status.IsIOError() && status.ToString().find("Read-only") != std::string::npos) {
     return {Code::kDenied, fmt::format("{} is on a read-only file system; choose another directory", dir)};
@@ -135,7 +136,8 @@ void KeyValueStore::run() {
       }
       std::size_t bytes = 0;
       while (!queue_.empty() && group.size() < kGroupBatchesMax && bytes < kGroupBytesMax) {
-        for (const Write& write : queue_.front().batch) bytes += write.key.size() + (write.value ? write.value->size() : 0);
+        for (const Write& write : queue_.front().batch)
+          bytes += write.key.size() + (write.value ? write.value->size() : 0);
         group.push_back(std::move(queue_.front()));
         queue_.pop_front();
       }
@@ -185,7 +187,9 @@ Result<> KeyValueStore::write(const std::vector<Queued>& group, bool sync) {
   const std::uint64_t free = free_bytes(config_.dir);
   if (free < config_.reserve_bytes + 2 * batch.GetDataSize()) {
     failed_ = true;
-    return fail(Code::kExhausted, fmt::format("the disk of {} is full ({} bytes left); free some space: reads go on", config_.dir, free));
+    return fail(Code::kExhausted,
+                fmt::format("the disk of {} is full ({} bytes left); free some space: reads go on",
+                            config_.dir, free));
   }
   if (failed_) {
     const rocksdb::Status resumed = database_->db->Resume();
@@ -198,13 +202,15 @@ Result<> KeyValueStore::write(const std::vector<Queued>& group, bool sync) {
   if (status.ok()) return {};
   failed_ = true;
   // After a failed fsync nobody knows what is on the disk: restarting is safe, going on is not.
-  SHOAL_CHECK(status.IsNoSpace() || !status.IsIOError(), "the disk failed while the key-value log was written");
+  SHOAL_CHECK(status.IsNoSpace() || !status.IsIOError(),
+              "the disk failed while the key-value log was written");
   return tl::unexpected<Error>(error_of(status, config_.dir));
 }
 
 Result<std::optional<std::string>> KeyValueStore::get(std::string_view key) const {
   std::string value;
-  const rocksdb::Status status = database_->db->Get(rocksdb::ReadOptions(), rocksdb::Slice(key.data(), key.size()), &value);
+  const rocksdb::Status status =
+      database_->db->Get(rocksdb::ReadOptions(), rocksdb::Slice(key.data(), key.size()), &value);
   if (status.ok()) return std::optional<std::string>(std::move(value));
   if (status.IsNotFound()) return std::optional<std::string>();
   return tl::unexpected<Error>(error_of(status, config_.dir));

@@ -39,14 +39,16 @@ class KeyValueStore {
   static Result<std::unique_ptr<KeyValueStore>> open(KeyValueConfig config);
   ~KeyValueStore();  // commits what is queued
 
-  // Applies the batch atomically, after all that was queued before. `done` runs on the committer thread: it must be short.
+  // Applies the batch atomically, after all that was queued before. `done` runs on the committer thread: it
+  // must be short.
   void commit(std::vector<Write> batch, Durability durability, Done done);
   // The same, waiting for it.
   Result<> commit_and_wait(std::vector<Write> batch);
 
   Result<std::optional<std::string>> get(std::string_view key) const;
   // Calls `each` for every pair under `prefix` in order until it returns false.
-  Result<> scan(std::string_view prefix, const std::function<bool(std::string_view key, std::string_view value)>& each) const;
+  Result<> scan(std::string_view prefix,
+                const std::function<bool(std::string_view key, std::string_view value)>& each) const;
 
  private:
   struct Database;

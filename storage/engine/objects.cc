@@ -15,11 +15,19 @@ constexpr std::size_t kGroupMax = 512;
 constexpr std::uint64_t kGroupContentMax = 64ULL << 20;
 constexpr std::size_t kCheckedMax = 65'536;
 
-std::string index_key(ObjectId object) { return "o/" + object.bytes(); }
-std::string inline_key(ObjectId object) { return "i/" + object.bytes(); }
-std::string manifest_key(ObjectId object) { return "m/" + object.bytes(); }
+std::string index_key(ObjectId object) {
+  return "o/" + object.bytes();
+}
+std::string inline_key(ObjectId object) {
+  return "i/" + object.bytes();
+}
+std::string manifest_key(ObjectId object) {
+  return "m/" + object.bytes();
+}
 
-Error not_here(ObjectId object) { return {Code::kNotFound, "object " + object.hex() + " is not on this agent's disk"}; }
+Error not_here(ObjectId object) {
+  return {Code::kNotFound, "object " + object.hex() + " is not on this agent's disk"};
+}
 Error damaged_entry(ObjectId object) {
   return {Code::kCorrupt, "object " + object.hex() + " is damaged on this agent's disk; use another copy"};
 }
@@ -41,7 +49,8 @@ Result<Bytes> small_content(const Payload& content, std::uint64_t length) {
   bytes.resize(static_cast<std::size_t>(length));
   auto got = read_at(fd->get(), bytes.data(), bytes.size(), 0, path);
   if (!got) return tl::unexpected<Error>(got.error());
-  if (*got != length) return fail(Code::kInvalid, path + " became shorter while it was stored; store it again");
+  if (*got != length)
+    return fail(Code::kInvalid, path + " became shorter while it was stored; store it again");
   return bytes;
 }
 
@@ -49,7 +58,8 @@ Result<Bytes> small_content(const Payload& content, std::uint64_t length) {
 
 // ---- opening ----
 
-Result<std::unique_ptr<Objects>> Objects::open(const EngineConfig& config, KeyValueStore& store, Completions& completions) {
+Result<std::unique_ptr<Objects>> Objects::open(const EngineConfig& config, KeyValueStore& store,
+                                               Completions& completions) {
   std::vector<Extent> alive;
   std::uint64_t count = 0;
   std::uint64_t bytes = 0;
@@ -62,7 +72,8 @@ Result<std::unique_ptr<Objects>> Objects::open(const EngineConfig& config, KeyVa
     return true;
   });
   if (!scanned) return tl::unexpected<Error>(scanned.error());
-  auto segments = Segments::open({config.dir + "/segments", config.segment_bytes, config.reserve_bytes, config.sync}, alive);
+  auto segments = Segments::open(
+      {config.dir + "/segments", config.segment_bytes, config.reserve_bytes, config.sync}, alive);
   if (!segments) return tl::unexpected<Error>(segments.error());
   std::unique_ptr<Objects> self(new Objects(config, store, completions, std::move(*segments)));
   const std::lock_guard lock(self->mutex_);
@@ -71,8 +82,13 @@ Result<std::unique_ptr<Objects>> Objects::open(const EngineConfig& config, KeyVa
   return self;
 }
 
-Objects::Objects(const EngineConfig& config, KeyValueStore& store, Completions& completions, std::unique_ptr<Segments> segments)
-    : config_(config), store_(store), completions_(completions), segments_(std::move(segments)), writer_([this] { run(); }) {}
+Objects::Objects(const EngineConfig& config, KeyValueStore& store, Completions& completions,
+                 std::unique_ptr<Segments> segments)
+    : config_(config),
+      store_(store),
+      completions_(completions),
+      segments_(std::move(segments)),
+      writer_([this] { run(); }) {}
 
 Objects::~Objects() {
   {
@@ -158,7 +174,8 @@ Result<> Objects::prepare(Group& group, const Work& work) {
   if (!entry) return tl::unexpected<Error>(entry.error());
   if (!*entry) return {};
   if ((*entry)->in_segment) group.released.push_back((*entry)->extent);
-  for (const std::string& key : {index_key(object), inline_key(object), manifest_key(object)}) group.writes.push_back({key, std::nullopt});
+  for (const std::string& key : {index_key(object), inline_key(object), manifest_key(object)})
+    group.writes.push_back({key, std::nullopt});
   group.overlay[object] = std::nullopt;
   const std::lock_guard lock(mutex_);
   --count_;
@@ -171,7 +188,8 @@ Result<> Objects::prepare_put(Group& group, const Put& put) {
   auto length = content_bytes(put.content);
   if (!length) return tl::unexpected<Error>(length.error());
   if (*length != put.manifest.bytes) {
-    return fail(Code::kInvalid, fmt::format("object {} has {} bytes, its manifest says {}", object.hex(), *length, put.manifest.bytes));
+    return fail(Code::kInvalid, fmt::format("object {} has {} bytes, its manifest says {}", object.hex(),
+                                            *length, put.manifest.bytes));
   }
   auto present = look_up(group, object);
   if (!present) return tl::unexpected<Error>(present.error());
@@ -187,14 +205,17 @@ Result<> Objects::prepare_put(Group& group, const Put& put) {
     if (!bytes) return tl::unexpected<Error>(bytes.error());
     const std::uint64_t free = free_bytes(config_.dir);
     if (free < config_.reserve_bytes) {
-      return fail(Code::kExhausted, fmt::format("the disk of {} is full ({} bytes left); free some space or delete objects", config_.dir, free));
+      return fail(Code::kExhausted,
+                  fmt::format("the disk of {} is full ({} bytes left); free some space or delete objects",
+                              config_.dir, free));
     }
     inlined = std::move(*bytes);
     entry.crc = crc32c(inlined);
   } else {
     const auto* bytes = std::get_if<Bytes>(&put.content);
-    auto extent = bytes != nullptr ? segments_->append(object, *bytes)
-                                   : segments_->append_file(object, std::get<FileSource>(put.content).path, *length);
+    auto extent = bytes != nullptr
+                      ? segments_->append(object, *bytes)
+                      : segments_->append_file(object, std::get<FileSource>(put.content).path, *length);
     if (!extent) return tl::unexpected<Error>(extent.error());
     entry.in_segment = true;
     entry.extent = *extent;
@@ -222,7 +243,8 @@ Result<> Objects::prepare_put(Group& group, const Put& put) {
 // Hashes what was written, not what was offered.
 Result<> Objects::verify(const Put& put, const IndexEntry& entry, std::string_view inlined) const {
   if (put.verify == Verify::kNo) return {};
-  if (!config_.hasher) return fail(Code::kUnsupported, "the engine was opened without a hasher and cannot verify content");
+  if (!config_.hasher)
+    return fail(Code::kUnsupported, "the engine was opened without a hasher and cannot verify content");
   Bytes stored;
   if (entry.in_segment) {
     auto bytes = segments_->read(entry.extent, 0, entry.length);
@@ -231,7 +253,8 @@ Result<> Objects::verify(const Put& put, const IndexEntry& entry, std::string_vi
     inlined = stored;
   }
   if (config_.hasher(inlined) == put.manifest.object) return {};
-  return fail(Code::kCorrupt, "the content received for object " + put.manifest.object.hex() + " does not have that hash; get it from another holder");
+  return fail(Code::kCorrupt, "the content received for object " + put.manifest.object.hex() +
+                                  " does not have that hash; get it from another holder");
 }
 
 Result<> Objects::commit(Group& group) {
@@ -279,7 +302,8 @@ Result<> Objects::compact_segment(std::uint64_t segment) {
   auto scanned = store_.scan("o/", [&](std::string_view key, std::string_view value) {
     auto entry = wire::decode<IndexEntry>(value);
     auto object = ObjectId::from_bytes(key.substr(2));
-    if (entry && object && entry->in_segment && entry->extent.segment == segment) live.emplace_back(*object, *entry);
+    if (entry && object && entry->in_segment && entry->extent.segment == segment)
+      live.emplace_back(*object, *entry);
     return true;
   });
   if (!scanned) return scanned;
@@ -323,9 +347,11 @@ Result<Bytes> Objects::read(ObjectId object, std::uint64_t offset, std::uint64_t
       auto content = store_.get(inline_key(object));
       if (!content) return tl::unexpected<Error>(content.error());
       if (!*content) continue;
-      if ((*content)->size() != entry->length || crc32c(**content) != entry->crc) return tl::unexpected<Error>(damaged_entry(object));
+      if ((*content)->size() != entry->length || crc32c(**content) != entry->crc)
+        return tl::unexpected<Error>(damaged_entry(object));
       const std::string_view all = **content;
-      return Bytes(all.substr(static_cast<std::size_t>(std::min<std::uint64_t>(offset, all.size())), static_cast<std::size_t>(length)));
+      return Bytes(all.substr(static_cast<std::size_t>(std::min<std::uint64_t>(offset, all.size())),
+                              static_cast<std::size_t>(length)));
     }
     bytes = segments_->read(entry->extent, offset, length);
     if (bytes || bytes.error().code != Code::kNotFound) return bytes;

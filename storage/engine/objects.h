@@ -1,7 +1,8 @@
 // storage/engine/objects.h
 //
-// Objects on disk: content in RocksDB (small) or in segments (large), index and manifest in RocksDB. One writer thread
-// groups writers: segment bytes of the whole group, one fdatasync, then the index entries in one synced batch.
+// Objects on disk: content in RocksDB (small) or in segments (large), index and manifest in RocksDB. One
+// writer thread groups writers: segment bytes of the whole group, one fdatasync, then the index entries in
+// one synced batch.
 #pragma once
 
 #include <condition_variable>
@@ -38,7 +39,8 @@ struct IndexEntry {
 
 class Objects {
  public:
-  static Result<std::unique_ptr<Objects>> open(const EngineConfig& config, KeyValueStore& store, Completions& completions);
+  static Result<std::unique_ptr<Objects>> open(const EngineConfig& config, KeyValueStore& store,
+                                               Completions& completions);
   ~Objects();  // finishes what is queued
 
   struct Put {
@@ -77,7 +79,8 @@ class Objects {
     std::vector<Extent> released;
     std::map<ObjectId, std::optional<IndexEntry>> overlay;  // index entries as the group leaves them
   };
-  Objects(const EngineConfig& config, KeyValueStore& store, Completions& completions, std::unique_ptr<Segments> segments);
+  Objects(const EngineConfig& config, KeyValueStore& store, Completions& completions,
+          std::unique_ptr<Segments> segments);
   void run();
   void carry_out(std::vector<Queued>& batch);
   Result<> prepare(Group& group, const Work& work);
@@ -99,7 +102,8 @@ class Objects {
   bool stopping_ = false;
   std::uint64_t count_ = 0;
   std::uint64_t bytes_ = 0;
-  mutable std::set<std::pair<std::uint64_t, std::uint64_t>> checked_;  // (segment, offset) of extents checked for mapping
+  mutable std::set<std::pair<std::uint64_t, std::uint64_t>>
+      checked_;  // (segment, offset) of extents checked for mapping
   std::thread writer_;
 };
 

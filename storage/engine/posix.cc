@@ -16,13 +16,18 @@ Error system_error(int number, std::string_view doing, const std::string& path) 
   switch (number) {
     case ENOSPC:
     case EDQUOT:
-      return {Code::kExhausted, fmt::format("{} {}: {}; free space on that disk or raise the quota", doing, path, reason)};
+      return {Code::kExhausted,
+              fmt::format("{} {}: {}; free space on that disk or raise the quota", doing, path, reason)};
     case EROFS:
     case EACCES:
     case EPERM:
-      return {Code::kDenied, fmt::format("{} {}: {}; make it writable for this user or choose another directory", doing, path, reason)};
-    case ENOENT: return {Code::kNotFound, fmt::format("{} {}: {}", doing, path, reason)};
-    default: return {Code::kFailed, fmt::format("{} {}: {}", doing, path, reason)};
+      return {Code::kDenied,
+              fmt::format("{} {}: {}; make it writable for this user or choose another directory", doing,
+                          path, reason)};
+    case ENOENT:
+      return {Code::kNotFound, fmt::format("{} {}: {}", doing, path, reason)};
+    default:
+      return {Code::kFailed, fmt::format("{} {}: {}", doing, path, reason)};
   }
 }
 
@@ -54,7 +59,8 @@ Result<> make_directory(const std::string& path) {
 Result<> sync_directory(const std::string& path) {
   auto fd = open_file(path, O_RDONLY | O_DIRECTORY);
   if (!fd) return tl::unexpected<Error>(fd.error());
-  if (::fsync(fd->get()) != 0) return tl::unexpected<Error>(system_error(errno, "cannot sync the directory", path));
+  if (::fsync(fd->get()) != 0)
+    return tl::unexpected<Error>(system_error(errno, "cannot sync the directory", path));
   return {};
 }
 
@@ -69,7 +75,8 @@ Result<> write_all(int fd, std::string_view bytes, std::uint64_t offset, const s
   return {};
 }
 
-Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_t offset, const std::string& path) {
+Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_t offset,
+                            const std::string& path) {
   std::size_t done = 0;
   while (done < length) {
     const ssize_t n = ::pread(fd, into + done, length - done, static_cast<off_t>(offset + done));
@@ -82,13 +89,13 @@ Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_
 }
 
 Result<std::uint64_t> file_size(int fd, const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd, &status) != 0) return tl::unexpected<Error>(system_error(errno, "cannot look at", path));
   return static_cast<std::uint64_t>(status.st_size);
 }
 
 std::uint64_t free_bytes(const std::string& path) {
-  struct statvfs status {};
+  struct statvfs status{};
   if (::statvfs(path.c_str(), &status) != 0) return 0;
   return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
 }

@@ -13,6 +13,7 @@
 
 #include "protocol/base/check.h"
 #include "protocol/base/crc32c.h"
+#include "storage/engine/little_endian.h"
 
 namespace shoal::storage {
 namespace {
@@ -23,24 +24,18 @@ constexpr std::string_view kMagic = "SHOALOBJ";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kCopyBytes = 1U << 20;
 
-std::uint64_t align_up(std::uint64_t n, std::uint64_t to) { return (n + to - 1) / to * to; }
-std::uint64_t pieces_of(std::uint64_t length) { return (length + Segments::kPieceBytes - 1) / Segments::kPieceBytes; }
-std::uint64_t table_offset(std::uint64_t length) { return align_up(length, 4); }
+std::uint64_t align_up(std::uint64_t n, std::uint64_t to) {
+  return (n + to - 1) / to * to;
+}
+std::uint64_t pieces_of(std::uint64_t length) {
+  return (length + Segments::kPieceBytes - 1) / Segments::kPieceBytes;
+}
+std::uint64_t table_offset(std::uint64_t length) {
+  return align_up(length, 4);
+}
 // Header, content, checksums and padding together.
 std::uint64_t footprint(std::uint64_t length) {
   return align_up(kHeaderBytes + table_offset(length) + 4 * pieces_of(length), kAlign);
-}
-
-void put_u32(std::string& out, std::uint32_t v) {
-  for (int i = 0; i < 4; ++i) out.push_back(static_cast<char>(v >> (8 * i)));
-}
-void put_u64(std::string& out, std::uint64_t v) {
-  for (int i = 0; i < 8; ++i) out.push_back(static_cast<char>(v >> (8 * i)));
-}
-std::uint32_t get_u32(const char* p) {
-  std::uint32_t v = 0;
-  for (int i = 3; i >= 0; --i) v = v << 8 | static_cast<unsigned char>(p[i]);
-  return v;
 }
 
 Error damaged(const std::string& path, std::uint64_t offset) {
@@ -52,7 +47,8 @@ Error damaged(const std::string& path, std::uint64_t offset) {
 // Writes one object to the end of the active segment, piece by piece.
 class Segments::Appender {
  public:
-  Appender(int fd, std::string path, std::uint64_t start) : fd_(fd), path_(std::move(path)), at_(start + kHeaderBytes) {}
+  Appender(int fd, std::string path, std::uint64_t start)
+      : fd_(fd), path_(std::move(path)), at_(start + kHeaderBytes) {}
 
   Result<> header(ObjectId object, std::uint64_t length) const {
     std::string bytes(kMagic);
@@ -67,7 +63,8 @@ class Segments::Appender {
 
   // Chunks of a multiple of the piece size, but for the last.
   Result<> content(std::string_view chunk) {
-    for (std::size_t i = 0; i < chunk.size(); i += kPieceBytes) put_u32(table_, crc32c(chunk.substr(i, kPieceBytes)));
+    for (std::size_t i = 0; i < chunk.size(); i += kPieceBytes)
+      put_u32(table_, crc32c(chunk.substr(i, kPieceBytes)));
     auto written = write_all(fd_, chunk, at_, path_);
     at_ += chunk.size();
     return written;
@@ -88,7 +85,9 @@ class Segments::Appender {
   std::string table_;
 };
 
-std::string Segments::path(std::uint64_t segment) const { return fmt::format("{}/{:08}.seg", config_.dir, segment); }
+std::string Segments::path(std::uint64_t segment) const {
+  return fmt::format("{}/{:08}.seg", config_.dir, segment);
+}
 
 // ---- opening ----
 
@@ -122,11 +121,13 @@ Result<std::unique_ptr<Segments>> Segments::open(SegmentConfig config, const std
       continue;
     }
     // What lies beyond the last extent was never acknowledged.
-    if (*size > ends[number] && ::ftruncate(fd->get(), static_cast<off_t>(ends[number])) == 0) size = ends[number];
+    if (*size > ends[number] && ::ftruncate(fd->get(), static_cast<off_t>(ends[number])) == 0)
+      size = ends[number];
     Segment& segment = self->segments_[number];
     segment.fd = std::make_shared<Fd>(std::move(*fd));
     segment.size = *size;
-    // A file shorter than its extents has lost acknowledged bytes: never append to it, so that the damage stays visible.
+    // A file shorter than its extents has lost acknowledged bytes: never append to it, so that the damage
+    // stays visible.
     if (*size == ends[number]) self->active_ = std::max(self->active_, number);
   }
   if (!self->segments_.empty() && self->active_ != self->segments_.rbegin()->first) self->active_ = 0;
@@ -152,12 +153,15 @@ Result<> Segments::start_segment() {
 Result<> Segments::roll(std::uint64_t need) {
   const std::uint64_t free = free_bytes(config_.dir);
   if (free < need + config_.reserve_bytes) {
-    return fail(Code::kExhausted, fmt::format("the disk of {} is full: {} bytes are wanted, {} are left, {} are kept in reserve; "
-                                              "free some space or delete objects",
-                                              config_.dir, need, free, config_.reserve_bytes));
+    return fail(
+        Code::kExhausted,
+        fmt::format("the disk of {} is full: {} bytes are wanted, {} are left, {} are kept in reserve; "
+                    "free some space or delete objects",
+                    config_.dir, need, free, config_.reserve_bytes));
   }
   auto active = segments_.find(active_);
-  const bool usable = active != segments_.end() && (active->second.size == 0 || active->second.size + need <= config_.segment_bytes);
+  const bool usable = active != segments_.end() &&
+                      (active->second.size == 0 || active->second.size + need <= config_.segment_bytes);
   return usable ? Result<>{} : start_segment();
 }
 
@@ -165,8 +169,8 @@ Result<> Segments::roll(std::uint64_t need) {
 
 namespace {
 
-// Reserves the range, so that a full disk shows before anything is written. File systems that cannot do it are told
-// apart by their error and simply written to.
+// Reserves the range, so that a full disk shows before anything is written. File systems that cannot do it
+// are told apart by their error and simply written to.
 Result<> reserve(int fd, std::uint64_t offset, std::uint64_t bytes, const std::string& path) {
   if (::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0) return {};
   if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINTR) return {};
@@ -183,7 +187,8 @@ Result<Extent> Segments::append(ObjectId object, std::string_view content) {
   const std::uint64_t start = segment.size;
   Appender appender(segment.fd->get(), file, start);
   Result<std::uint32_t> crc = [&]() -> Result<std::uint32_t> {
-    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok) return tl::unexpected<Error>(ok.error());
+    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok)
+      return tl::unexpected<Error>(ok.error());
     if (auto ok = appender.header(object, content.size()); !ok) return tl::unexpected<Error>(ok.error());
     if (auto ok = appender.content(content); !ok) return tl::unexpected<Error>(ok.error());
     return appender.finish();
@@ -209,15 +214,19 @@ Result<Extent> Segments::append_file(ObjectId object, const std::string& source,
   const std::uint64_t start = segment.size;
   Appender appender(segment.fd->get(), file, start);
   Result<std::uint32_t> crc = [&]() -> Result<std::uint32_t> {
-    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok) return tl::unexpected<Error>(ok.error());
+    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok)
+      return tl::unexpected<Error>(ok.error());
     if (auto ok = appender.header(object, length); !ok) return tl::unexpected<Error>(ok.error());
     std::string chunk(static_cast<std::size_t>(std::min<std::uint64_t>(kCopyBytes, length)), '\0');
     for (std::uint64_t done = 0; done < length;) {
       const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), length - done));
       auto got = read_at(from->get(), chunk.data(), want, done, source);
       if (!got) return tl::unexpected<Error>(got.error());
-      if (*got != want) return fail(Code::kInvalid, fmt::format("{} became shorter while it was stored; store it again", source));
-      if (auto ok = appender.content(std::string_view(chunk.data(), want)); !ok) return tl::unexpected<Error>(ok.error());
+      if (*got != want)
+        return fail(Code::kInvalid,
+                    fmt::format("{} became shorter while it was stored; store it again", source));
+      if (auto ok = appender.content(std::string_view(chunk.data(), want)); !ok)
+        return tl::unexpected<Error>(ok.error());
       done += want;
     }
     return appender.finish();
@@ -266,7 +275,8 @@ Result<> Segments::sync() {
 Result<std::shared_ptr<Fd>> Segments::open_segment(std::uint64_t segment) const {
   const std::lock_guard lock(mutex_);
   auto it = segments_.find(segment);
-  if (it == segments_.end() || !it->second.fd) return fail(Code::kNotFound, fmt::format("{} is gone", path(segment)));
+  if (it == segments_.end() || !it->second.fd)
+    return fail(Code::kNotFound, fmt::format("{} is gone", path(segment)));
   return it->second.fd;
 }
 
@@ -275,9 +285,10 @@ Result<std::vector<std::uint32_t>> Segments::table(const Extent& extent, int fd)
   const std::uint64_t at = extent.offset + table_offset(extent.length);
   auto got = read_at(fd, bytes.data(), bytes.size(), at, path(extent.segment));
   if (!got) return tl::unexpected<Error>(got.error());
-  if (*got != bytes.size() || crc32c(bytes) != extent.table_crc) return tl::unexpected<Error>(damaged(path(extent.segment), at));
+  if (*got != bytes.size() || crc32c(bytes) != extent.table_crc)
+    return tl::unexpected<Error>(damaged(path(extent.segment), at));
   std::vector<std::uint32_t> crcs(pieces_of(extent.length));
-  for (std::size_t i = 0; i < crcs.size(); ++i) crcs[i] = get_u32(bytes.data() + 4 * i);
+  for (std::size_t i = 0; i < crcs.size(); ++i) crcs[i] = get_u32(std::string_view(bytes).substr(4 * i));
   return crcs;
 }
 
@@ -295,7 +306,8 @@ Result<Bytes> Segments::read(const Extent& extent, std::uint64_t offset, std::ui
   bytes.resize(length == 0 ? 0 : static_cast<std::size_t>(to - from));
   auto got = read_at((*fd)->get(), bytes.data(), bytes.size(), extent.offset + from, path(extent.segment));
   if (!got) return tl::unexpected<Error>(got.error());
-  if (*got != bytes.size()) return tl::unexpected<Error>(damaged(path(extent.segment), extent.offset + from + *got));
+  if (*got != bytes.size())
+    return tl::unexpected<Error>(damaged(path(extent.segment), extent.offset + from + *got));
   for (std::size_t i = 0; i * kPieceBytes < bytes.size(); ++i) {
     const std::string_view piece = std::string_view(bytes).substr(i * kPieceBytes, kPieceBytes);
     if (crc32c(piece) != (*crcs)[first + i]) {
@@ -303,7 +315,8 @@ Result<Bytes> Segments::read(const Extent& extent, std::uint64_t offset, std::ui
     }
   }
   if (bytes.size() == length) return bytes;
-  return Bytes(std::string_view(bytes).substr(static_cast<std::size_t>(offset - from), static_cast<std::size_t>(length)));
+  return Bytes(std::string_view(bytes).substr(static_cast<std::size_t>(offset - from),
+                                              static_cast<std::size_t>(length)));
 }
 
 // ---- space ----

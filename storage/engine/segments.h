@@ -1,12 +1,14 @@
 // storage/engine/segments.h
 //
-// Bytes of larger objects in append-only files. An object is one run of bytes (so that it can be mapped), followed by
-// the CRC-32C of each 64 KiB piece:
+// Bytes of larger objects in append-only files. An object is one run of bytes (so that it can be mapped),
+// followed by the CRC-32C of each 64 KiB piece:
 //
-//   | header 64 B: magic, version, length, object | content | pad to 4 | crc of piece 0 | crc of piece 1 | … | pad to 64 |
+//   | header 64 B: magic, version, length, object | content | pad to 4 | crc of piece 0 | crc of piece 1 | …
+//   | pad to 64 |
 //
-// The extent that finds it again (with the checksum of the checksums) is kept by the caller, who also says which extents
-// are alive; what no extent covers is dead, and at the end of a file it is cut off when the store is opened.
+// The extent that finds it again (with the checksum of the checksums) is kept by the caller, who also says
+// which extents are alive; what no extent covers is dead, and at the end of a file it is cut off when the
+// store is opened.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +51,8 @@ class Segments {
  public:
   static constexpr std::uint64_t kPieceBytes = 64U << 10;
 
-  // Opens the directory; `alive` lists all extents that exist. Cuts torn tails, removes files without a live extent.
+  // Opens the directory; `alive` lists all extents that exist. Cuts torn tails, removes files without a live
+  // extent.
   static Result<std::unique_ptr<Segments>> open(SegmentConfig config, const std::vector<Extent>& alive);
 
   // Adds an object's content, from memory or from a file of exactly `length` bytes; durable after sync().
@@ -59,8 +62,8 @@ class Segments {
   void undo(const Extent& extent);
   Result<> sync();
 
-  // The bytes of [offset, offset + length) of the content, checked. kCorrupt if they are not what was written; kNotFound
-  // if the segment is gone (compacted away: look the extent up again).
+  // The bytes of [offset, offset + length) of the content, checked. kCorrupt if they are not what was
+  // written; kNotFound if the segment is gone (compacted away: look the extent up again).
   Result<Bytes> read(const Extent& extent, std::uint64_t offset, std::uint64_t length) const;
   Result<std::shared_ptr<Fd>> open_segment(std::uint64_t segment) const;
 

@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::size_t kAcksMax = 4'096;
 
-std::size_t rough_bytes(const Record& record) { return record.name.size() + record.value.size() + 64; }
+std::size_t rough_bytes(const Record& record) {
+  return record.name.size() + record.value.size() + 64;
+}
 
 }  // namespace
 
@@ -35,7 +37,8 @@ void Spread::tell(AgentId agent, std::uint64_t session, std::uint64_t at_revisio
 
 // ---- what goes where ----
 
-// Entries of regions below pass every directory agent on their way up; a head passes its own region's as well.
+// Entries of regions below pass every directory agent on their way up; a head passes its own region's as
+// well.
 bool Store::Impl::relayed(const Known& known) const {
   if (!has_parent() || known.here) return false;
   if (is_head()) return true;
@@ -55,7 +58,8 @@ void Store::Impl::spread(ObjectId object, Known& known) {
   }
   for (AgentId target : targets) {
     auto it = peers.find(target);
-    if (it == peers.end() || it->second.session == 0 || known.spread.knows(target, it->second.session)) continue;
+    if (it == peers.end() || it->second.session == 0 || known.spread.knows(target, it->second.session))
+      continue;
     it->second.outbox.objects.insert(object);
     mark_dirty(target);
   }
@@ -67,7 +71,8 @@ void Store::Impl::spread(const std::string& name, StoredRecord& stored) {
   for (AgentId agent : home_directory(key, kRecordDirectory)) targets.push_back(agent);
   for (AgentId target : targets) {
     auto it = peers.find(target);
-    if (it == peers.end() || it->second.session == 0 || stored.spread.knows(target, it->second.session)) continue;
+    if (it == peers.end() || it->second.session == 0 || stored.spread.knows(target, it->second.session))
+      continue;
     it->second.outbox.records.insert(name);
     mark_dirty(target);
   }
@@ -175,13 +180,12 @@ void Store::Impl::on_message(const wire::Address& from, const msg::AnnounceAck& 
   mark_dirty(from.agent);
   note_session(from.agent, ack.session);
 
-  for (const Record& record : ack.newer) accept(record, Origin::kDirectory);
+  for (const Record& record : ack.newer) accept(record);
   const std::set<std::string> refused(ack.refused.begin(), ack.refused.end());
   for (const auto& [object, revision] : sent_objects) {
     auto known = objects.find(object);
     if (known == objects.end()) continue;
     known->second.spread.tell(from.agent, ack.session, revision);
-    known->second.fresh = false;
     if (known->second.spread.revision != revision) spread(object, known->second);
   }
   for (const auto& [name, revision] : sent_records) {
@@ -213,7 +217,8 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
     return;
   }
   note_session(from.agent, announce.session);
-  if (auto it = peers.find(from.agent); it != peers.end()) it->second.outbox.greet = false;  // our answer greets
+  if (auto it = peers.find(from.agent); it != peers.end())
+    it->second.outbox.greet = false;  // our answer greets
 
   msg::AnnounceAck ack;
   ack.session = session;
@@ -224,8 +229,12 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
   std::vector<std::string> to_await;
   for (const Record& record : announce.records) {
     switch (accept(record)) {
-      case Accepted::kRefused: ack.refused.push_back(record.name); break;
-      case Accepted::kOlder: ack.newer.push_back(records.at(record.name).record); break;
+      case Accepted::kRefused:
+        ack.refused.push_back(record.name);
+        break;
+      case Accepted::kOlder:
+        ack.newer.push_back(records.at(record.name).record);
+        break;
       case Accepted::kNew:
       case Accepted::kSame: {
         StoredRecord& stored = records.at(record.name);
@@ -243,7 +252,8 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
   pending.ack = std::move(ack);
   for (const std::string& name : to_await) {
     const std::uint64_t ticket = records.at(name).ticket;
-    if (pending.tickets.insert(ticket).second) persists.at(ticket).waiters.push_back({Waiter::Kind::kAck, number});
+    if (pending.tickets.insert(ticket).second)
+      persists.at(ticket).waiters.push_back({Waiter::Kind::kAck, number});
   }
   send_ack_if_durable(number);
 }
@@ -255,18 +265,14 @@ void Store::Impl::send_ack_if_durable(std::uint64_t number) {
   acks.erase(it);
 }
 
-const Record* Store::Impl::tombstone_for(const Manifest& manifest) const {
-  auto it = records.find(tombstone_name(manifest.object));
-  return it != records.end() && manifest.birth < it->second.record.epoch ? &it->second.record : nullptr;
-}
-
-void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifest, std::vector<Record>& newer) {
+void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifest,
+                              std::vector<Record>& newer) {
   if (!acceptable(manifest)) {
     ++counters.bad_frames;
     return;
   }
-  if (const Record* tombstone = tombstone_for(manifest)) {
-    newer.push_back(*tombstone);
+  if (const std::vector<Record> tombstones = tombstones_for(manifest); !tombstones.empty()) {
+    newer.insert(newer.end(), tombstones.begin(), tombstones.end());
     return;
   }
   auto it = objects.find(manifest.object);
@@ -278,6 +284,7 @@ void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifes
     it = objects.emplace(manifest.object, Known{}).first;
     it->second.manifest = manifest;
     it->second.manifest.holders.clear();
+    strike_buried(it->second.manifest);
     if (!merge_holders(from.agent, it->second, manifest.holders)) {
       objects.erase(it);
       return;
@@ -287,10 +294,7 @@ void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifes
   }
   Known& known = it->second;
   bool news = merge_holders(from.agent, known, manifest.holders);
-  if (manifest.birth > known.manifest.birth) {
-    known.manifest.birth = manifest.birth;
-    news = true;
-  }
+  news = merge_births(known.manifest, manifest.births) || news;
   if (manifest.policy.replicas > known.manifest.policy.replicas) {
     known.manifest.policy.replicas = manifest.policy.replicas;
     news = true;
@@ -300,13 +304,28 @@ void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifes
   if (known.here) settle_puts(manifest.object);
 }
 
-// True when something was added. Claims about ourselves are ignored: we know better. For an object that is here, a
-// holder that went away comes back only by its own word.
+// True when a birth was added that is not buried.
+bool Store::Impl::merge_births(Manifest& manifest, const std::vector<std::uint64_t>& births) const {
+  bool news = false;
+  for (std::uint64_t birth : births) {
+    auto& mine = manifest.births;
+    if (std::find(mine.begin(), mine.end(), birth) != mine.end()) continue;
+    if (records.contains(tombstone_name(manifest.object, birth))) continue;
+    if (mine.size() >= kBirthsMax) mine.erase(mine.begin());
+    mine.push_back(birth);
+    news = true;
+  }
+  return news;
+}
+
+// True when something was added. Claims about ourselves are ignored: we know better. For an object that is
+// here, a holder that went away comes back only by its own word.
 bool Store::Impl::merge_holders(AgentId from, Known& known, const std::vector<wire::Address>& claimed) {
   bool news = false;
   auto& holders = known.manifest.holders;
   for (const wire::Address& holder : claimed) {
-    if (holder.agent == config.id || holder.path.empty() || holder.path.size() > wire::Address::kPathMax) continue;
+    if (holder.agent == config.id || holder.path.empty() || holder.path.size() > wire::Address::kPathMax)
+      continue;
     auto same = [&](const wire::Address& other) { return other.agent == holder.agent; };
     auto present = std::find_if(holders.begin(), holders.end(), same);
     if (present != holders.end()) {
@@ -338,7 +357,8 @@ void Store::Impl::drop_holder(ObjectId object, AgentId holder) {
   auto it = objects.find(object);
   if (it == objects.end() || holder == config.id) return;
   auto& holders = it->second.manifest.holders;
-  auto at = std::find_if(holders.begin(), holders.end(), [&](const wire::Address& one) { return one.agent == holder; });
+  auto at = std::find_if(holders.begin(), holders.end(),
+                         [&](const wire::Address& one) { return one.agent == holder; });
   if (at == holders.end()) return;
   if (relayed(it->second)) announce_gone(object, holder);
   holders.erase(at);

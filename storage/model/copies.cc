@@ -1,9 +1,9 @@
-// Receipts, replication and repair: how many copies an object should have, where, and what was proved.
+// Receipts: what was put here, which copies are proved, and copies that others asked this agent to make.
 #include <algorithm>
 #include <utility>
 
 #include "protocol/base/check.h"
-#include "storage/model/placement.h"
+#include "protocol/base/hash.h"
 #include "storage/model/store_impl.h"
 #include "storage/model/tombstone.h"
 
@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::uint32_t kReplicasMax = 16;
 constexpr std::size_t kTypeBytesMax = 256;
-constexpr std::uint32_t kPlaceHopsMax = 8;
 
 }  // namespace
 
@@ -20,12 +19,18 @@ constexpr std::uint32_t kPlaceHopsMax = 8;
 
 const char* level_name(Level level) {
   switch (level) {
-    case Level::kMemory: return "memory";
-    case Level::kProcess: return "process";
-    case Level::kLocal: return "local";
-    case Level::kRegion: return "region";
-    case Level::kParent: return "parent";
-    case Level::kCloud: return "cloud";
+    case Level::kMemory:
+      return "memory";
+    case Level::kProcess:
+      return "process";
+    case Level::kLocal:
+      return "local";
+    case Level::kRegion:
+      return "region";
+    case Level::kParent:
+      return "parent";
+    case Level::kCloud:
+      return "cloud";
   }
   return "unknown";
 }
@@ -33,28 +38,34 @@ const char* level_name(Level level) {
 Result<> Store::Impl::possible(Level level, std::string_view what) const {
   if (level <= Level::kLocal) return {};
   const std::string asked = std::string(what) + " cannot reach level '" + level_name(level) + "': ";
-  if (level > Level::kCloud) return fail(Code::kInvalid, "the level asked for is unknown; use local, region, parent or cloud");
+  if (level > Level::kCloud)
+    return fail(Code::kInvalid, "the level asked for is unknown; use local, region, parent or cloud");
   if (self.path.empty()) {
-    return fail(Code::kUnavailable, asked + "this agent has not joined a region yet. Wait for 'local' or try again later");
+    return fail(Code::kUnavailable,
+                asked + "this agent has not joined a region yet. Wait for 'local' or try again later");
   }
   const bool alone = home.size() < 2;
   if (level == Level::kRegion && alone) {
-    return fail(Code::kUnavailable, asked + "no other agent of this region is up. Wait for 'local', or add an agent");
+    return fail(Code::kUnavailable,
+                asked + "no other agent of this region is up. Wait for 'local', or add an agent");
   }
   if (level == Level::kParent && !has_parent()) {
-    return fail(Code::kUnavailable, asked + "this region is the root and has no parent. Wait for 'region' or 'cloud'");
+    return fail(Code::kUnavailable,
+                asked + "this region is the root and has no parent. Wait for 'region' or 'cloud'");
   }
   if (level == Level::kCloud && !has_parent() && alone) {
-    return fail(Code::kUnavailable, asked + "this region is the root, and no other agent of it is up. Wait for 'local'");
+    return fail(Code::kUnavailable,
+                asked + "this region is the root, and no other agent of it is up. Wait for 'local'");
   }
   return {};
 }
 
 std::size_t Store::Impl::home_copies(const Known& known) const {
   const auto& holders = known.manifest.holders;
-  return static_cast<std::size_t>(std::count_if(holders.begin(), holders.end(), [this](const wire::Address& holder) {
-    return holder.agent == config.id || is_peer_home(holder.agent);
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(holders.begin(), holders.end(), [this](const wire::Address& holder) {
+        return holder.agent == config.id || is_peer_home(holder.agent);
+      }));
 }
 
 // A region of one agent cannot hold a second copy; there the copy in the parent region stands for it.
@@ -89,11 +100,13 @@ Duration Store::Impl::with_transfer(Duration base, std::uint64_t bytes) const {
 Result<> Store::Impl::acceptable(const Manifest& manifest) const {
   if (manifest.object.is_zero()) return fail(Code::kInvalid, "the object has no id");
   if (manifest.policy.replicas == 0 || manifest.policy.replicas > kReplicasMax) {
-    return fail(Code::kInvalid, "replicas=" + std::to_string(manifest.policy.replicas) + " is not possible; use 1 to " +
-                                    std::to_string(kReplicasMax));
+    return fail(Code::kInvalid, "replicas=" + std::to_string(manifest.policy.replicas) +
+                                    " is not possible; use 1 to " + std::to_string(kReplicasMax));
   }
-  if (manifest.policy.wait_for > Level::kCloud) return fail(Code::kInvalid, "the level to wait for is unknown");
-  if (manifest.type.size() > kTypeBytesMax) return fail(Code::kInvalid, "the object's type name is longer than 256 bytes");
+  if (manifest.policy.wait_for > Level::kCloud)
+    return fail(Code::kInvalid, "the level to wait for is unknown");
+  if (manifest.type.size() > kTypeBytesMax)
+    return fail(Code::kInvalid, "the object's type name is longer than 256 bytes");
   return {};
 }
 
@@ -112,22 +125,22 @@ void Store::Impl::on(const in::Put& put) {
   const Level level = put.manifest.policy.wait_for;
   if (auto ok = possible(level, "the object"); !ok) return refuse(ok.error());
   if (!had && here_count >= config.limits.objects_max) {
-    return refuse({Code::kExhausted, "this agent keeps its maximum of objects; delete some or use another agent"});
+    return refuse(
+        {Code::kExhausted, "this agent keeps its maximum of objects; delete some or use another agent"});
   }
   if (puts.size() >= config.limits.requests_max) {
     return refuse({Code::kExhausted, "too many writes wait for their receipts; wait for some of them first"});
   }
   Known& known = objects[object];
-  if (known.manifest.object != object) known.manifest = Manifest{object, put.manifest.bytes, {}, put.manifest.policy, {}, {}};
+  if (known.manifest.object != object)
+    known.manifest = Manifest{object, put.manifest.bytes, {}, put.manifest.policy, {}, {}};
   known.manifest.bytes = put.manifest.bytes;
   known.manifest.type = put.manifest.type;
   Policy& policy = known.manifest.policy;
   policy.replicas = std::max(policy.replicas, put.manifest.policy.replicas);
   policy.wait_for = std::max(policy.wait_for, level);
   policy.ephemeral = policy.ephemeral && put.manifest.policy.ephemeral;
-  if (auto tombstone = records.find(tombstone_name(object)); tombstone != records.end()) {
-    known.manifest.birth = std::max(known.manifest.birth, tombstone->second.record.epoch);
-  }
+  merge_births(known.manifest, {combine64(session, ++last_number) | 1});
   known.fresh = true;
   if (!known.here) {
     auto& holders = known.manifest.holders;
@@ -168,8 +181,10 @@ void Store::Impl::expire_put(std::uint64_t id) {
   if (it == puts.end()) return;
   const PendingPut& put = it->second;
   const Known& known = objects.at(put.object);
-  std::string message = std::string("level '") + level_name(put.level) + "' was not reached in time; the object is kept at level '" +
-                        level_name(reached(known)) + "' with " + std::to_string(known.manifest.holders.size()) +
+  std::string message = std::string("level '") + level_name(put.level) +
+                        "' was not reached in time; the object is kept at level '" +
+                        level_name(reached(known)) + "' with " +
+                        std::to_string(known.manifest.holders.size()) +
                         " copies, and the rest is made up when agents can be reached";
   const std::string& trouble = jobs.at(put.object).trouble;
   if (!trouble.empty()) message += ". Last trouble: " + trouble;
@@ -202,7 +217,8 @@ void Store::Impl::set_here(ObjectId object, Known& known, bool here) {
   }
 }
 
-// The local copy is no more (deleted or damaged): whoever waits for it hears why, the directory hears it is gone.
+// The local copy is no more (deleted or damaged): whoever waits for it hears why, the directory hears it is
+// gone.
 void Store::Impl::forget_copy(ObjectId object, const Error& why) {
   auto it = objects.find(object);
   if (it == objects.end() || !it->second.here) return;
@@ -219,7 +235,8 @@ void Store::Impl::forget_copy(ObjectId object, const Error& why) {
   Known& known = it->second;
   set_here(object, known, false);
   auto& holders = known.manifest.holders;
-  holders.erase(std::remove_if(holders.begin(), holders.end(), [this](const auto& one) { return one.agent == config.id; }),
+  holders.erase(std::remove_if(holders.begin(), holders.end(),
+                               [this](const auto& one) { return one.agent == config.id; }),
                 holders.end());
   announce_gone(object, config.id);
   if (holders.empty()) objects.erase(it);
@@ -252,314 +269,10 @@ void Store::Impl::added_holder(ObjectId object, Known& known, const wire::Addres
   settle_puts(object);
 }
 
-// ---- review: what is missing, and who makes it up ----
-
-// The agent that put the object arranges its copies; afterwards the first-ranked holder of the region does.
-bool Store::Impl::responsible(ObjectId object, const Known& known) const {
-  auto job = jobs.find(object);
-  if (known.fresh || (job != jobs.end() && urgent(job->second))) return true;
-  std::vector<Candidate> holders;
-  for (const wire::Address& holder : known.manifest.holders) {
-    if (holder.agent == config.id || is_peer_home(holder.agent)) holders.push_back({holder.agent, 1});
-  }
-  return rank(placement_key(object), std::move(holders)).front() == config.id;
-}
-
-std::set<std::int32_t> Store::Impl::depths_wanted(const Known& known) const {
-  std::set<std::int32_t> depths;
-  if (!has_parent()) return depths;
-  const Policy& policy = known.manifest.policy;
-  const bool region_too_small = !policy.ephemeral && home.size() < policy.replicas &&
-                                known.manifest.holders.size() < policy.replicas;
-  if (region_too_small || policy.wait_for >= Level::kParent) depths.insert(home_depth() - 1);
-  if (policy.wait_for == Level::kCloud) depths.insert(0);
-  for (const wire::Address& holder : known.manifest.holders) depths.erase(ancestor_depth(holder));
-  return depths;
-}
-
-void Store::Impl::review(ObjectId object, bool due) {
-  auto it = objects.find(object);
-  if (it == objects.end() || !it->second.here || self.path.empty()) return;
-  Known& known = it->second;
-  const Policy& policy = known.manifest.policy;
-  const std::size_t at_home = home_copies(known);
-  const std::size_t total = known.manifest.holders.size();
-  // A copy kept for a region below leaves it to that region to have copies of its own.
-  const bool for_region_below = std::any_of(known.manifest.holders.begin(), known.manifest.holders.end(),
-                                            [this](const auto& one) { return one.path.size() > self.path.size(); });
-  std::size_t missing = policy.ephemeral || total >= policy.replicas ? 0 : policy.replicas - total;
-  if (policy.wait_for >= Level::kRegion && !for_region_below && at_home < 2) missing = std::max<std::size_t>(missing, 1);
-  missing = std::min(missing, home.size() - std::min(home.size(), at_home));
-  const std::set<std::int32_t> depths = for_region_below ? std::set<std::int32_t>{} : depths_wanted(known);
-  const std::size_t asked = jobs.contains(object) ? jobs.at(object).pending.size() : 0;
-  if (missing <= asked && depths.empty()) return drop_job_if_idle(object);
-  if (!responsible(object, known)) return drop_job_if_idle(object);
-
-  Job& job = jobs[object];
-  const bool at_once = known.fresh || urgent(job);
-  if (!at_once && (!due || now < settled_at)) {
-    return schedule_review(object, total < 2 ? config.timeouts.repair_last_copy : config.timeouts.repair);
-  }
-  if (!at_once) ++counters.repairs;
-  const std::size_t unplaced = missing > asked ? arrange_home(object, known, job, missing - asked) : 0;
-  arrange_above(object, known, job, depths);
-  if (unplaced > 0 && !starved.contains({total, object})) {
-    job.avoid.clear();
-    schedule_review(object, config.timeouts.repair_retry);
-  }
-}
-
-void Store::Impl::schedule_review(ObjectId object, Duration delay) {
-  Job& job = jobs.at(object);
-  const Instant when = std::max(now + delay, settled_at);
-  if (job.review <= when) return;
-  disarm(TimerKind::kReview, job.review, object.high(), object.low());
-  job.review = when;
-  arm(TimerKind::kReview, when, object.high(), object.low());
-}
-
-// Home agents that could take a copy, best first: those who had one, then other hosts, then the rest.
-std::vector<AgentId> Store::Impl::copy_targets(ObjectId object, const Known& known, const Job& job) const {
-  std::set<std::string> hosts{config.host};
-  for (const wire::Address& holder : known.manifest.holders) {
-    if (const Peer* other = peer(holder.agent)) hosts.insert(other->host);
-  }
-  for (const auto& [agent, deadline] : job.pending) {
-    if (const Peer* other = peer(agent)) hosts.insert(other->host);
-  }
-  auto free = [&](AgentId agent) {
-    const auto& holders = known.manifest.holders;
-    const bool holds = std::any_of(holders.begin(), holders.end(), [&](const auto& one) { return one.agent == agent; });
-    return is_peer_home(agent) && !holds && !job.pending.contains(agent) && !job.avoid.contains(agent);
-  };
-  std::vector<AgentId> targets;
-  std::set<AgentId> taken;
-  for (const wire::Address& former : known.former) {
-    if (free(former.agent) && taken.insert(former.agent).second) targets.push_back(former.agent);
-  }
-  std::vector<Candidate> candidates;
-  for (AgentId agent : home) {
-    if (free(agent) && !taken.contains(agent)) candidates.push_back({agent, 1});
-  }
-  const std::vector<AgentId> ranked = rank(placement_key(object), std::move(candidates));
-  for (AgentId agent : ranked) {
-    if (hosts.insert(peer(agent)->host).second && taken.insert(agent).second) targets.push_back(agent);
-  }
-  for (AgentId agent : ranked) {
-    if (taken.insert(agent).second) targets.push_back(agent);
-  }
-  return targets;
-}
-
-// Returns how many copies found no agent.
-std::size_t Store::Impl::arrange_home(ObjectId object, Known& known, Job& job, std::size_t missing) {
-  for (AgentId target : copy_targets(object, known, job)) {
-    if (missing == 0) break;
-    if (copies_in_flight >= config.limits.copies_in_flight_max) {
-      starved.insert({known.manifest.holders.size(), object});
-      break;
-    }
-    const Instant deadline = now + with_transfer(config.timeouts.copy, known.manifest.bytes);
-    job.pending[target] = deadline;
-    pending_at.insert({target, object});
-    ++copies_in_flight;
-    arm(TimerKind::kCopies, deadline, object.high(), object.low());
-    send(peer(target)->address, msg::Replicate{known.manifest, self, -1});
-    --missing;
-  }
-  return missing;
-}
-
-void Store::Impl::arrange_above(ObjectId object, Known& known, Job& job, const std::set<std::int32_t>& depths) {
-  for (std::int32_t depth : depths) {
-    if (job.above[depth].deadline != Instant::never()) continue;
-    const bool way_up = is_head() ? !parents.empty() : !upward(placement_key(object), 1).empty();
-    if (!way_up) {
-      job.trouble = "no agent of the parent region can be reached";
-      schedule_review(object, urgent(job) ? config.timeouts.ask : config.timeouts.repair_retry);
-      continue;
-    }
-    if (copies_in_flight >= config.limits.copies_in_flight_max) {
-      starved.insert({known.manifest.holders.size(), object});
-      return;
-    }
-    Job::Above& above_copy = job.above[depth];
-    above_copy.deadline = now + with_transfer(config.timeouts.copy, known.manifest.bytes);
-    ++copies_in_flight;
-    arm(TimerKind::kCopies, above_copy.deadline, object.high(), object.low());
-    place_above(msg::Place{known.manifest, self, depth, above_copy.attempts, 0});
-  }
-}
-
-// One step up for a Place: a head chooses the agent, everyone else hands it to the head.
-void Store::Impl::place_above(const msg::Place& place) {
-  const std::uint64_t key = placement_key(place.manifest.object);
-  if (!is_head()) {
-    for (AgentId head : upward(key, 1)) send(peer(head)->address, place);
-    return;
-  }
-  std::vector<Candidate> candidates;
-  for (AgentId agent : parents) candidates.push_back({agent, 1});
-  const std::vector<AgentId> ranked = rank(key, std::move(candidates));
-  const AgentId chosen = ranked[place.attempt % ranked.size()];
-  if (place.depth == home_depth() - 1) {
-    send(peer(chosen)->address, msg::Replicate{place.manifest, place.requester, place.depth});
-  } else {
-    send(peer(chosen)->address, place);
-  }
-}
-
-void Store::Impl::end_pending(ObjectId object, Job& job, AgentId agent) {
-  if (job.pending.erase(agent) == 0) return;
-  pending_at.erase({agent, object});
-  --copies_in_flight;
-}
-
-void Store::Impl::end_above(Job::Above& above_copy) {
-  if (above_copy.deadline == Instant::never()) return;
-  above_copy.deadline = Instant::never();
-  ++above_copy.attempts;
-  --copies_in_flight;
-}
-
-void Store::Impl::expire_copies(ObjectId object) {
-  auto it = jobs.find(object);
-  if (it == jobs.end()) return;
-  Job& job = it->second;
-  std::vector<AgentId> late;
-  for (const auto& [agent, deadline] : job.pending) {
-    if (deadline <= now) late.push_back(agent);
-  }
-  bool any = !late.empty();
-  for (AgentId agent : late) {
-    end_pending(object, job, agent);
-    job.avoid.insert(agent);
-    job.trouble = "agent " + agent.brief() + " did not finish its copy in time";
-  }
-  for (auto& [depth, above_copy] : job.above) {
-    if (above_copy.deadline > now) continue;
-    end_above(above_copy);
-    job.trouble = "the region above did not finish its copy in time";
-    any = true;
-  }
-  if (any) review(object, true);
-  pump_starved();
-}
-
-void Store::Impl::pump_starved() {
-  while (!starved.empty() && copies_in_flight < config.limits.copies_in_flight_max) {
-    const ObjectId object = starved.begin()->second;
-    starved.erase(starved.begin());
-    review(object, true);
-  }
-}
-
-void Store::Impl::drop_job_if_idle(ObjectId object) {
-  auto it = jobs.find(object);
-  if (it == jobs.end()) return;
-  Job& job = it->second;
-  const bool above_asked = std::any_of(job.above.begin(), job.above.end(),
-                                       [](const auto& one) { return one.second.deadline != Instant::never(); });
-  if (!job.pending.empty() || !job.puts.empty() || above_asked) return;
-  disarm(TimerKind::kReview, job.review, object.high(), object.low());
-  jobs.erase(it);
-}
-
-// ---- messages ----
-
-void Store::Impl::on_message(const wire::Address& from, const msg::Copied& copied) {
-  auto it = objects.find(copied.object);
-  if (copied.tombstone && buried_by(copied.tombstone->name) == copied.object) {
-    accept(*copied.tombstone, Origin::kDirectory);
-    it = objects.find(copied.object);
-  }
-  if (it == objects.end() || !it->second.here) return;
-  const bool at_home = copied.depth < 0;
-  if (at_home ? !is_peer_home(from.agent) : copied.code == 0 && ancestor_depth(from) != copied.depth) return;
-  if (auto job = jobs.find(copied.object); job != jobs.end()) {
-    if (at_home) {
-      end_pending(copied.object, job->second, from.agent);
-    } else if (auto above_copy = job->second.above.find(copied.depth); above_copy != job->second.above.end()) {
-      end_above(above_copy->second);
-    }
-    if (copied.code != 0) {
-      if (at_home) job->second.avoid.insert(from.agent);
-      job->second.trouble = "agent " + from.agent.brief() + ": " + copied.message;
-    }
-  }
-  if (copied.code == 0) {
-    added_holder(copied.object, it->second, from);
-    review(copied.object, true);
-  } else if (jobs.contains(copied.object)) {
-    if (at_home) {
-      review(copied.object, true);
-    } else {  // not at once: the way up may be missing for a while
-      schedule_review(copied.object, config.timeouts.ask);
-    }
-  }
-  pump_starved();
-}
-
-void Store::Impl::on_message(const wire::Address& from, const msg::Replicate& replicate) {
-  const Manifest& manifest = replicate.manifest;
-  msg::Copied answer{manifest.object, replicate.depth, 0, {}, {}};
-  auto refuse = [&](const Error& error) {
-    ++counters.refused;
-    answer.code = static_cast<std::uint8_t>(error.code);
-    answer.message = error.message;
-    send(replicate.requester, answer);
-  };
-  if (replicate.requester.path.empty() || replicate.requester.agent == config.id) {
-    ++counters.bad_frames;
-    return;
-  }
-  if (auto ok = acceptable(manifest); !ok) return refuse(ok.error());
-  if (const Record* tombstone = tombstone_for(manifest)) {
-    answer.tombstone = *tombstone;
-    return refuse({Code::kNotFound, "the object was deleted"});
-  }
-  auto it = objects.find(manifest.object);
-  if (it != objects.end() && it->second.here) {
-    std::vector<Record> ignored;
-    merge_entry(from, manifest, ignored);
-    send(replicate.requester, answer);
-    return;
-  }
-  if (here_count + pulls.size() >= config.limits.objects_max) {
-    return refuse({Code::kExhausted, "it keeps its maximum of objects"});
-  }
-  if (!pulls.contains(manifest.object) && pulls.size() >= config.limits.pulls_queued_max) {
-    return refuse({Code::kExhausted, "it has too many copies to make"});
-  }
-  queue_pull(manifest, std::pair{replicate.requester, replicate.depth});
-}
-
-void Store::Impl::on_message(const wire::Address& from, const msg::Place& place) {
-  (void)from;
-  if (!acceptable(place.manifest) || place.requester.path.empty() || place.hops >= kPlaceHopsMax) {
-    ++counters.bad_frames;
-    return;
-  }
-  const bool reachable = has_parent() && (is_head() ? !parents.empty() : above && is_peer_home(above->agent));
-  if (place.depth < 0 || place.depth >= home_depth() || !reachable) {
-    const auto code = static_cast<std::uint8_t>(Code::kUnavailable);
-    send(place.requester, msg::Copied{place.manifest.object, place.depth, code, "no agent of the parent region can be reached", {}});
-    return;
-  }
-  msg::Place onward = place;
-  ++onward.hops;
-  place_above(onward);
-}
-
-void Store::Impl::on_message(const wire::Address& from, const msg::Lost& lost) {
-  if (!above || from.agent != above->agent || lost.agent == config.id) return;
-  walk_state.recheck_next.insert(lost.agent);
-  start_walk();
-}
-
 // ---- making copies here ----
 
-void Store::Impl::queue_pull(Manifest manifest, std::optional<std::pair<wire::Address, std::int32_t>> requester) {
+void Store::Impl::queue_pull(Manifest manifest,
+                             std::optional<std::pair<wire::Address, std::int32_t>> requester) {
   constexpr std::size_t kRequestersMax = 16;
   const ObjectId object = manifest.object;
   auto [it, added] = pulls.try_emplace(object);
@@ -567,7 +280,8 @@ void Store::Impl::queue_pull(Manifest manifest, std::optional<std::pair<wire::Ad
     it->second.manifest = std::move(manifest);
     pull_queue.push_back(object);
   }
-  if (requester && it->second.requesters.size() < kRequestersMax) it->second.requesters.push_back(std::move(*requester));
+  if (requester && it->second.requesters.size() < kRequestersMax)
+    it->second.requesters.push_back(std::move(*requester));
   pump_pulls();
 }
 
@@ -592,16 +306,17 @@ void Store::Impl::on(const in::Pulled& pulled) {
   if (!pulled.result) {
     answer.code = static_cast<std::uint8_t>(pulled.result.error().code);
     answer.message = pulled.result.error().message;
-  } else if (const Record* tombstone = tombstone_for(pull.manifest)) {
+  } else if (std::vector<Record> tombstones = tombstones_for(pull.manifest); !tombstones.empty()) {
     emit(out::Erase{pulled.object});
     answer.code = static_cast<std::uint8_t>(Code::kNotFound);
     answer.message = "the object was deleted";
-    answer.tombstone = *tombstone;
+    answer.tombstones = std::move(tombstones);
   } else {
     Known& known = objects[pulled.object];
     if (known.manifest.object != pulled.object) {
       known.manifest = pull.manifest;
       known.manifest.holders.clear();
+      strike_buried(known.manifest);
     }
     if (!known.here) {
       const auto& holders = pull.manifest.holders;
@@ -621,8 +336,8 @@ void Store::Impl::on(const in::Pulled& pulled) {
   pump_pulls();
 }
 
-// Damage in the local copy: it is struck from the directory at once; the bad bytes are dropped only when another copy
-// is found, because a damaged copy is worth more than none.
+// Damage in the local copy: it is struck from the directory at once; the bad bytes are dropped only when
+// another copy is found, because a damaged copy is worth more than none.
 void Store::Impl::on(const in::Corrupt& corrupt) {
   auto it = objects.find(corrupt.object);
   if (it == objects.end() || !it->second.here) return;
@@ -632,7 +347,8 @@ void Store::Impl::on(const in::Corrupt& corrupt) {
   search.failed.insert(config.id);
   search.found = it->second.manifest;
   auto& holders = search.found->holders;
-  holders.erase(std::remove_if(holders.begin(), holders.end(), [this](const auto& one) { return one.agent == config.id; }),
+  holders.erase(std::remove_if(holders.begin(), holders.end(),
+                               [this](const auto& one) { return one.agent == config.id; }),
                 holders.end());
   for (const wire::Address& former : it->second.former) holders.push_back(former);
   forget_copy(corrupt.object, {Code::kCorrupt, "the copy on this agent's disk is damaged"});

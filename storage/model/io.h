@@ -48,10 +48,11 @@ struct Manifest {
   std::string type;    // "python", "bytes", "file", "directory", a class name
   Policy policy;
   std::vector<wire::Address> holders;  // known copies, the writer first; repaired as agents come and go
-  Epoch birth = {};  // grows when the same content is put again after a delete; a delete kills all births up to its own
+  std::vector<std::uint64_t> births = {};  // one number for each put; a delete kills those that it saw, so a put that
+                                           // did not know of the delete wins
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.object, self.bytes, self.type, self.policy, self.holders, self.birth);
+    f(self.object, self.bytes, self.type, self.policy, self.holders, self.births);
   }
 };
 

@@ -1,7 +1,7 @@
 // storage/model/messages.h
 //
-// What store machines of different agents say to each other (plane kStorage). Structs only; fields are only ever added
-// at the end. docs/protocol.md lists the kinds.
+// What store machines of different agents say to each other (plane kStorage). Structs only; fields are only
+// ever added at the end. docs/protocol.md lists the kinds.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,8 @@ struct Gone {
   friend auto operator<=>(const Gone&, const Gone&) = default;
 };
 
-// What the receiver should know, repeated until acknowledged. An empty one is a greeting: it tells the session.
+// What the receiver should know, repeated until acknowledged. An empty one is a greeting: it tells the
+// session.
 struct Announce {
   static constexpr Kind kKind = Kind::kAnnounce;
   std::uint64_t session = 0;   // of the sender's life: another number means that it restarted
@@ -61,7 +62,7 @@ struct AnnounceAck {
   static constexpr Kind kKind = Kind::kAnnounceAck;
   std::uint64_t session = 0;
   std::uint64_t sequence = 0;
-  std::vector<Record> newer;         // what the receiver knows better, tombstones of announced objects included
+  std::vector<Record> newer;  // what the receiver knows better, tombstones of announced objects included
   std::vector<std::string> refused;  // records that it has no room for
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
@@ -69,7 +70,8 @@ struct AnnounceAck {
   }
 };
 
-// "Make a copy and tell `requester`." `depth`: index of the receiver's region in the requester's path, -1 for its own.
+// "Make a copy and tell `requester`." `depth`: index of the receiver's region in the requester's path, -1 for
+// its own.
 struct Replicate {
   static constexpr Kind kKind = Kind::kReplicate;
   Manifest manifest;
@@ -81,7 +83,8 @@ struct Replicate {
   }
 };
 
-// "Find an agent in the region at `depth` of the requester's path, and have it make a copy." Goes from head to head.
+// "Find an agent in the region at `depth` of the requester's path, and have it make a copy." Goes from head
+// to head.
 struct Place {
   static constexpr Kind kKind = Kind::kPlace;
   Manifest manifest;
@@ -102,10 +105,10 @@ struct Copied {
   std::int32_t depth = -1;
   std::uint8_t code = 0;
   std::string message;
-  std::optional<Record> tombstone;  // the object was deleted; the sender knows, the requester did not
+  std::vector<Record> tombstones;  // the object was deleted; the sender knows, the requester did not
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.object, self.depth, self.code, self.message, self.tombstone);
+    f(self.object, self.depth, self.code, self.message, self.tombstones);
   }
 };
 
@@ -131,10 +134,11 @@ struct Tell {
   std::uint64_t id = 0;
   std::vector<Manifest> objects;  // at most one
   std::vector<Record> records;
-  bool complete = true;           // nobody that was asked kept silent, nothing was cut
+  bool complete = true;  // nobody that was asked kept silent, nothing was cut
+  bool up = false;       // as asked
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.id, self.objects, self.records, self.complete);
+    f(self.id, self.objects, self.records, self.complete, self.up);
   }
 };
 
@@ -148,14 +152,14 @@ struct Decide {
   std::optional<Epoch> expected;
   bool remove = false;
   AgentId writer;
-  std::uint64_t token = 0;      // with `writer`, names the write: deciding twice gives the same answer
-  std::optional<Record> seen;   // the newest that anyone on the way knew
+  std::uint64_t token = 0;     // with `writer`, names the write: deciding twice gives the same answer
+  std::optional<Record> seen;  // the newest that anyone on the way knew
   bool here = false;
   Duration patience;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.id, self.name, self.value, self.must_be_new, self.expected, self.remove, self.writer, self.token, self.seen,
-      self.here, self.patience);
+    f(self.id, self.name, self.value, self.must_be_new, self.expected, self.remove, self.writer, self.token,
+      self.seen, self.here, self.patience);
   }
 };
 
@@ -172,14 +176,14 @@ struct Decided {
   }
 };
 
-// The tombstone of an object, straight to a holder.
+// The tombstones of an object, straight to a holder.
 struct Forget {
   static constexpr Kind kKind = Kind::kForget;
   std::uint64_t id = 0;
-  Record tombstone;
+  std::vector<Record> tombstones;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.id, self.tombstone);
+    f(self.id, self.tombstones);
   }
 };
 

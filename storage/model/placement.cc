@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::uint64_t kDirectorySalt = 0x646972656374ULL;  // directory and placement choose independently
 
-std::uint64_t draw(std::uint64_t key, AgentId agent) { return combine64(combine64(key, agent.high()), agent.low()); }
+std::uint64_t draw(std::uint64_t key, AgentId agent) {
+  return combine64(combine64(key, agent.high()), agent.low());
+}
 
 }  // namespace
 
@@ -73,10 +75,12 @@ std::vector<AgentId> directory_of(std::uint64_t key, const std::vector<AgentId>&
   return out;
 }
 
-std::uint64_t placement_key(ObjectId object) { return combine64(object.high(), object.low()); }
+std::uint64_t placement_key(ObjectId object) {
+  return combine64(object.high(), object.low());
+}
 
 std::uint64_t placement_key(const std::string& record_name) {
-  if (auto buried = buried_by(record_name)) return placement_key(*buried);
+  if (auto buried = buried_by(record_name)) return placement_key(buried->object);
   return hash64(record_name);
 }
 

@@ -1,7 +1,7 @@
 // storage/model/placement.h
 //
-// Who keeps what: rendezvous hashing (Thaler and Ravishankar 1998), so that every agent computes the same answer from
-// the member list alone and a member that comes or goes moves only its own share.
+// Who keeps what: rendezvous hashing (Thaler and Ravishankar 1998), so that every agent computes the same
+// answer from the member list alone and a member that comes or goes moves only its own share.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,12 @@ struct Candidate {
   std::uint32_t weight = 1;  // share relative to the others; 0 is never chosen
 };
 
-// -log2(h / 2^64) in 1/65536ths for a hash `h`: the exponential variate that weighted rendezvous divides by the weight.
-// Integers only, so that all compilers agree.
+// -log2(h / 2^64) in 1/65536ths for a hash `h`: the exponential variate that weighted rendezvous divides by
+// the weight. Integers only, so that all compilers agree.
 std::uint64_t negative_log2(std::uint64_t hash);
 
-// The candidates, best first, for `key`. Weighted: a member with weight 2 comes first twice as often. O(n log n).
+// The candidates, best first, for `key`. Weighted: a member with weight 2 comes first twice as often. O(n log
+// n).
 std::vector<AgentId> rank(std::uint64_t key, std::vector<Candidate> candidates);
 
 // The `count` members that keep the directory entry of `key`, best first; fewer if there are fewer. O(n).

@@ -1,5 +1,5 @@
-// Writes of names. A write is decided at the highest region that can be reached, so that a connected realm agrees;
-// a cut-off part decides for itself, and after the cut the newest epoch wins everywhere.
+// Writes of names. A write is decided at the highest region that can be reached, so that a connected realm
+// agrees; a cut-off part decides for itself, and after the cut the newest epoch wins everywhere.
 #include <algorithm>
 #include <utility>
 
@@ -31,7 +31,8 @@ msg::Decided decided_message(std::uint64_t id, const Result<Record>& record, std
 Result<> Store::Impl::check_record(const std::string& name, std::size_t value_bytes) const {
   if (name.empty()) return fail(Code::kInvalid, "the name is empty");
   if (name.size() > config.limits.record_name_bytes_max) {
-    return fail(Code::kInvalid, "the name is longer than " + std::to_string(config.limits.record_name_bytes_max) + " bytes");
+    return fail(Code::kInvalid,
+                "the name is longer than " + std::to_string(config.limits.record_name_bytes_max) + " bytes");
   }
   if (value_bytes > config.limits.record_value_bytes_max) {
     return fail(Code::kExhausted, "the value of '" + name + "' is larger than " +
@@ -43,7 +44,7 @@ Result<> Store::Impl::check_record(const std::string& name, std::size_t value_by
 
 // ---- records kept here ----
 
-Store::Impl::Accepted Store::Impl::accept(const Record& record, Origin origin) {
+Store::Impl::Accepted Store::Impl::accept(const Record& record) {
   if (!check_record(record.name, record.value.size())) {
     ++counters.bad_frames;
     return Accepted::kRefused;
@@ -65,18 +66,9 @@ Store::Impl::Accepted Store::Impl::accept(const Record& record, Origin origin) {
   stored.ticket = ++last_number;
   persists[stored.ticket].name = record.name;
   emit(out::PersistRecord{stored.ticket, record});
-  apply_tombstone(record, origin);
+  apply_tombstone(record);
   spread(record.name, stored);
   return Accepted::kNew;
-}
-
-void Store::Impl::wait_durable(const std::string& name, Waiter waiter) {
-  const std::uint64_t ticket = records.at(name).ticket;
-  if (ticket == 0) {
-    ready(waiter, 0);
-  } else {
-    persists.at(ticket).waiters.push_back(waiter);
-  }
 }
 
 void Store::Impl::ready(const Waiter& waiter, std::uint64_t ticket) {
@@ -87,7 +79,8 @@ void Store::Impl::ready(const Waiter& waiter, std::uint64_t ticket) {
       it->second.tickets.erase(ticket);
       return send_ack_if_durable(waiter.number);
     }
-    case Waiter::Kind::kSet: return settle_set(waiter.number);
+    case Waiter::Kind::kSet:
+      return settle_set(waiter.number);
     case Waiter::Kind::kDecided: {
       auto it = outcomes.find(waiter.number);
       if (it == outcomes.end()) return;
@@ -95,7 +88,8 @@ void Store::Impl::ready(const Waiter& waiter, std::uint64_t ticket) {
       outcomes.erase(it);
       return finish_decision(waiter.number, record, depth);
     }
-    case Waiter::Kind::kDelete: return settle_delete(waiter.number);
+    case Waiter::Kind::kDelete:
+      return settle_delete(waiter.number);
     case Waiter::Kind::kForgotten: {
       auto it = forgets.find(waiter.number);
       if (it == forgets.end()) return;
@@ -114,7 +108,8 @@ void Store::Impl::on(const in::SetRecord& set) {
     emit(out::RecordSet{set.request, tl::unexpected<Error>(error)});
   };
   if (auto ok = check_record(set.name, set.value.size()); !ok) return refuse(ok.error());
-  if (set.name.front() == kInternalPrefix) return refuse({Code::kInvalid, "names that start with '~' belong to the store"});
+  if (set.name.front() == kInternalPrefix)
+    return refuse({Code::kInvalid, "names that start with '~' belong to the store"});
   if (auto ok = possible(set.wait_for, "'" + set.name + "'"); !ok) return refuse(ok.error());
   if (sets.size() >= config.limits.requests_max || decisions.size() >= config.limits.searches_max) {
     return refuse({Code::kExhausted, "too many writes of names are under way; try again"});
@@ -144,8 +139,8 @@ void Store::Impl::on(const in::SetRecord& set) {
 
 // ---- who decides ----
 
-// Stage 0: the region above, if there is a way. Stages 1 and 2: the two first directory agents of this region. Last:
-// this agent, so that a name can be written even when nobody else answers.
+// Stage 0: the region above, if there is a way. Stages 1 and 2: the two first directory agents of this
+// region. Last: this agent, so that a name can be written even when nobody else answers.
 void Store::Impl::pass_decision_on(std::uint64_t id) {
   Deciding& deciding = decisions.at(id);
   msg::Decide onward = deciding.decide;
@@ -188,7 +183,7 @@ void Store::Impl::pass_decision_on(std::uint64_t id) {
   const Result<Record> record = decide_here(onward);
   if (!record) return finish_decision(id, record, home_depth());
   outcomes.emplace(id, std::pair(record, home_depth()));
-  wait_durable(record->name, {Waiter::Kind::kDecided, id});
+  wait_durable({record->name}, {Waiter::Kind::kDecided, id});
 }
 
 Result<Record> Store::Impl::decide_here(const msg::Decide& decide) {
@@ -203,14 +198,17 @@ Result<Record> Store::Impl::decide_here(const msg::Decide& decide) {
     current = decide.seen;
   }
   const bool taken = current && !current->deleted;
-  if (decide.must_be_new && taken) return fail(Code::kExists, "'" + decide.name + "' exists already; choose another name");
+  if (decide.must_be_new && taken)
+    return fail(Code::kExists, "'" + decide.name + "' exists already; choose another name");
   const Epoch epoch = current ? current->epoch : Epoch();
   if (decide.expected && *decide.expected != epoch) {
-    return fail(Code::kStale, "'" + decide.name + "' is at epoch " + std::to_string(epoch.value()) + ", not at " +
-                                  std::to_string(decide.expected->value()) + "; read it again and decide anew");
+    return fail(Code::kStale, "'" + decide.name + "' is at epoch " + std::to_string(epoch.value()) +
+                                  ", not at " + std::to_string(decide.expected->value()) +
+                                  "; read it again and decide anew");
   }
   if (decide.remove && !taken) return fail(Code::kNotFound, "there is no '" + decide.name + "' to remove");
-  Record record{decide.name, decide.remove ? Bytes() : decide.value, epoch.next(), decide.writer, decide.remove};
+  Record record{decide.name, decide.remove ? Bytes() : decide.value, epoch.next(), decide.writer,
+                decide.remove};
   if (accept(record) != Accepted::kNew) {
     return fail(Code::kExhausted, "agent " + config.id.brief() + " has no room for more names; remove some");
   }
@@ -244,9 +242,10 @@ void Store::Impl::decision_made(std::uint64_t id, const Result<Record>& record, 
   it->second.decided = *record;
   it->second.decided_depth = depth;
   if (accept(*record) == Accepted::kRefused) {
-    return finish_set(id, fail(Code::kExhausted, "this agent has no room for more names; remove some or use another agent"));
+    return finish_set(id, fail(Code::kExhausted,
+                               "this agent has no room for more names; remove some or use another agent"));
   }
-  wait_durable(record->name, {Waiter::Kind::kSet, id});
+  wait_durable({record->name}, {Waiter::Kind::kSet, id});
 }
 
 // ---- levels of a record ----
@@ -271,11 +270,18 @@ void Store::Impl::settle_set(std::uint64_t id) {
   switch (set.level) {
     case Level::kMemory:
     case Level::kProcess:
-    case Level::kLocal: done = true; break;
-    case Level::kRegion: done = at_home; break;
-    case Level::kParent: done = region_done && in_parent; break;
+    case Level::kLocal:
+      done = true;
+      break;
+    case Level::kRegion:
+      done = at_home;
+      break;
+    case Level::kParent:
+      done = region_done && in_parent;
+      break;
     case Level::kCloud:
-      done = has_parent() ? region_done && (set.decided_depth == 0 || (home_depth() == 1 && in_parent)) : at_home;
+      done = has_parent() ? region_done && (set.decided_depth == 0 || (home_depth() == 1 && in_parent))
+                          : at_home;
       break;
   }
   if (done) finish_set(id, *set.decided);
@@ -326,20 +332,23 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Decide& decid
   auto refuse = [&](Code code, std::string why) {
     send(from, decided_message(decide.id, fail(code, std::move(why)), home_depth()));
   };
-  if (auto ok = check_record(decide.name, decide.value.size()); !ok || decide.name.front() == kInternalPrefix) {
+  if (auto ok = check_record(decide.name, decide.value.size());
+      !ok || decide.name.front() == kInternalPrefix) {
     ++counters.bad_frames;
     return refuse(Code::kInvalid, ok ? "names that start with '~' belong to the store" : ok.error().message);
   }
   if (decisions.size() >= config.limits.searches_max) {
     ++counters.refused;
-    return refuse(Code::kExhausted, "agent " + config.id.brief() + " decides about too many names at once; try again");
+    return refuse(Code::kExhausted,
+                  "agent " + config.id.brief() + " decides about too many names at once; try again");
   }
   const std::uint64_t id = ++last_number;
   Deciding& deciding = decisions[id];
   deciding.asker = from;
   deciding.asker_id = decide.id;
   deciding.decide = decide;
-  deciding.decide.patience.us = std::clamp<std::int64_t>(decide.patience.us, 0, config.timeouts.record_set.us);
+  deciding.decide.patience.us =
+      std::clamp<std::int64_t>(decide.patience.us, 0, config.timeouts.record_set.us);
   if (deciding.decide.seen && !check_record(deciding.decide.seen->name, deciding.decide.seen->value.size())) {
     deciding.decide.seen.reset();
   }
@@ -348,14 +357,17 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Decide& decid
 
 void Store::Impl::on_message(const wire::Address& from, const msg::Decided& decided) {
   auto it = decisions.find(decided.id);
-  if (it == decisions.end() || it->second.waiting_for != from.agent || it->second.deadline == Instant::never()) return;
+  if (it == decisions.end() || it->second.waiting_for != from.agent ||
+      it->second.deadline == Instant::never())
+    return;
   const auto code = static_cast<Code>(decided.code);
   disarm(TimerKind::kDecide, it->second.deadline, decided.id);
   it->second.deadline = Instant::never();
   if (decided.code == 0 && decided.record && decided.record->name == it->second.decide.name) {
     return finish_decision(decided.id, *decided.record, decided.depth);
   }
-  const bool an_answer = code == Code::kExists || code == Code::kStale || code == Code::kNotFound || code == Code::kInvalid;
+  const bool an_answer =
+      code == Code::kExists || code == Code::kStale || code == Code::kNotFound || code == Code::kInvalid;
   if (an_answer) return finish_decision(decided.id, fail(code, decided.message), decided.depth);
   pass_decision_on(decided.id);
 }

@@ -86,10 +86,13 @@ std::uint64_t Store::Impl::start_search(Search search, Duration patience) {
 void Store::Impl::take_local(Search& search) {
   switch (search.what) {
     case msg::What::kObject: {
-      auto it = objects.find(search.object);
-      if (it != objects.end()) merge_found(search, it->second.manifest);
-      auto tombstone = records.find(tombstone_name(search.object));
-      if (tombstone != records.end()) merge_record(search, tombstone->second.record);
+      auto known = objects.find(search.object);
+      if (known != objects.end()) merge_found(search, known->second.manifest);
+      const std::string prefix = tombstones_of(search.object);
+      for (auto it = records.lower_bound(prefix); it != records.end() && it->first.starts_with(prefix);
+           ++it) {
+        merge_record(search, it->second.record);
+      }
       return;
     }
     case msg::What::kRecord: {
@@ -99,7 +102,8 @@ void Store::Impl::take_local(Search& search) {
     }
     case msg::What::kList: {
       std::size_t bytes = 0;
-      for (auto it = records.lower_bound(search.name); it != records.end() && it->first.starts_with(search.name); ++it) {
+      for (auto it = records.lower_bound(search.name);
+           it != records.end() && it->first.starts_with(search.name); ++it) {
         if (it->first.front() == kInternalPrefix) continue;
         bytes += it->first.size() + it->second.record.value.size();
         if (search.records.size() >= config.limits.listed_max || bytes > kTellBytesMax) {
@@ -115,16 +119,18 @@ void Store::Impl::take_local(Search& search) {
 
 void Store::Impl::ask(std::uint64_t id, Search& search, AgentId agent, bool up) {
   const Peer* other = peer(agent);
-  if (!other || !search.asked.insert(agent).second) return;
-  search.waiting.insert(agent);
+  if (!other || !search.asked.insert({agent, up}).second) return;
+  search.waiting.insert({agent, up});
   msg::Ask ask{id, search.what, search.object, search.name, up, (search.deadline - now) * 3 / 4};
   send(other->address, ask);
 }
 
-// The directory for an object; for a record also upwards, because a newer epoch may be known there; for a list everyone.
+// The directory for an object; for a record also upwards, because a newer epoch may be known there; for a
+// list everyone.
 void Store::Impl::ask_first(std::uint64_t id, Search& search) {
   if (has_parent() && upward(0, 1).empty()) search.complete = false;
-  const std::uint64_t key = search.what == msg::What::kObject ? placement_key(search.object) : placement_key(search.name);
+  const std::uint64_t key =
+      search.what == msg::What::kObject ? placement_key(search.object) : placement_key(search.name);
   if (search.what == msg::What::kList) {
     search.widened = true;
     search.up_asked = true;
@@ -168,8 +174,8 @@ void Store::Impl::widen(std::uint64_t id, Search& search) {
   for (AgentId agent : parents) ask(id, search, agent, false);
 }
 
-// A found object is usable when a holder may still be there. A thin one lists fewer copies than its policy wants: the
-// other directory agent may know more.
+// A found object is usable when a holder may still be there. A thin one lists fewer copies than its policy
+// wants: the other directory agent may know more.
 bool Store::Impl::usable(const Search& search, bool thin_is_enough) const {
   if (search.what != msg::What::kObject || !search.found) return false;
   std::size_t alive = 0;
@@ -196,16 +202,23 @@ void Store::Impl::advance(std::uint64_t id) {
   finish_search(id);
 }
 
-// Births that a tombstone kills are no find.
+// Buried births are no find.
 void Store::Impl::merge_found(Search& search, const Manifest& manifest) {
-  auto tombstone = search.records.find(tombstone_name(search.object));
-  if (tombstone != search.records.end() && manifest.birth < tombstone->second.epoch) return;
+  const auto is_buried = [&](std::uint64_t birth) {
+    return search.records.contains(tombstone_name(search.object, birth));
+  };
+  if (!manifest.births.empty() && std::all_of(manifest.births.begin(), manifest.births.end(), is_buried))
+    return;
   if (!search.found) {
     search.found = manifest;
+    if (search.found->births.size() > kBirthsMax) search.found->births.resize(kBirthsMax);
     return;
   }
   Manifest& found = *search.found;
-  found.birth = std::max(found.birth, manifest.birth);
+  for (std::uint64_t birth : manifest.births) {
+    const bool listed = std::find(found.births.begin(), found.births.end(), birth) != found.births.end();
+    if (!listed && found.births.size() < 2 * kBirthsMax) found.births.push_back(birth);
+  }
   for (const wire::Address& holder : manifest.holders) {
     const bool listed = std::any_of(found.holders.begin(), found.holders.end(),
                                     [&](const wire::Address& one) { return one.agent == holder.agent; });
@@ -224,7 +237,13 @@ void Store::Impl::merge_record(Search& search, const Record& record) {
   } else if (supersedes(record, it->second)) {
     it->second = record;
   }
-  if (search.found && buried_by(record.name) == search.object && search.found->birth < record.epoch) search.found.reset();
+  const auto buried = buried_by(record.name);
+  if (!search.found || !buried || buried->object != search.object) return;
+  const auto& births = search.found->births;
+  const bool dead = !births.empty() && std::all_of(births.begin(), births.end(), [&](std::uint64_t birth) {
+    return search.records.contains(tombstone_name(search.object, birth));
+  });
+  if (dead) search.found.reset();
 }
 
 // ---- messages ----
@@ -242,6 +261,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Ask& ask) {
   search.asker = from;
   search.asker_id = ask.id;
   search.home = false;
+  search.up = ask.up;
   const bool ways_up = ask.up && !upward(0, 1).empty();
   if (ways_up && searches.size() < config.limits.searches_max) {
     const Duration patience{std::clamp<std::int64_t>(ask.patience.us, 0, seconds(10).us)};
@@ -253,6 +273,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Ask& ask) {
   msg::Tell tell;
   tell.id = ask.id;
   tell.complete = search.complete;
+  tell.up = ask.up;
   if (search.found) tell.objects.push_back(std::move(*search.found));
   for (auto& [name, record] : search.records) tell.records.push_back(std::move(record));
   send(from, tell);
@@ -260,11 +281,12 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Ask& ask) {
 
 void Store::Impl::on_message(const wire::Address& from, const msg::Tell& tell) {
   auto it = searches.find(tell.id);
-  if (it == searches.end() || it->second.waiting.erase(from.agent) == 0) return;
+  if (it == searches.end() || it->second.waiting.erase({from.agent, tell.up}) == 0) return;
   Search& search = it->second;
   search.complete = search.complete && tell.complete;
   for (const Record& record : tell.records) {
-    const bool asked_for = search.what == msg::What::kObject   ? buried_by(record.name) == search.object
+    const bool asked_for = search.what == msg::What::kObject
+                               ? record.name.starts_with(tombstones_of(search.object))
                            : search.what == msg::What::kRecord ? record.name == search.name
                                                                : record.name.starts_with(search.name);
     if (asked_for && check_record(record.name, record.value.size())) merge_record(search, record);
@@ -283,12 +305,13 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Tell& tell) {
 // Best first: here, in this region, elsewhere, then those believed down or just found failing.
 Result<Manifest> Store::Impl::located(const Search& search) const {
   if (!search.found || search.found->holders.empty()) {
-    if (search.records.contains(tombstone_name(search.object))) {
+    if (!search.records.empty()) {
       return fail(Code::kNotFound, "object " + search.object.hex() + " was deleted");
     }
     if (search.silence || !search.complete) {
-      return fail(Code::kTimeout, "no copy of object " + search.object.hex() +
-                                      " is known to the agents that answered; others did not answer in time. Try again");
+      return fail(Code::kTimeout,
+                  "no copy of object " + search.object.hex() +
+                      " is known to the agents that answered; others did not answer in time. Try again");
     }
     return fail(Code::kNotFound, "no agent knows an object " + search.object.hex());
   }
@@ -308,7 +331,9 @@ Result<Record> Store::Impl::got(const Search& search) const {
   auto it = search.records.find(search.name);
   if (it != search.records.end() && !it->second.deleted) return it->second;
   if (it == search.records.end() && (search.silence || !search.complete)) {
-    return fail(Code::kTimeout, "'" + search.name + "' is not known to the agents that answered; others did not answer in time. Try again");
+    return fail(Code::kTimeout,
+                "'" + search.name +
+                    "' is not known to the agents that answered; others did not answer in time. Try again");
   }
   return fail(Code::kNotFound, "there is no '" + search.name + "'");
 }
@@ -320,8 +345,12 @@ void Store::Impl::finish_search(std::uint64_t id) {
   disarm(TimerKind::kSearch, search.deadline, id);
   disarm(TimerKind::kWiden, search.widen_at, id);
   switch (search.purpose) {
-    case Search::Purpose::kLocate: emit(out::Located{search.request, located(search)}); return;
-    case Search::Purpose::kGet: emit(out::RecordGot{search.request, got(search)}); return;
+    case Search::Purpose::kLocate:
+      emit(out::Located{search.request, located(search)});
+      return;
+    case Search::Purpose::kGet:
+      emit(out::RecordGot{search.request, got(search)});
+      return;
     case Search::Purpose::kList: {
       std::vector<Record> found;
       for (auto& [name, record] : search.records) {
@@ -340,7 +369,8 @@ void Store::Impl::finish_search(std::uint64_t id) {
       }
       return;
     }
-    case Search::Purpose::kDelete: return bury(search);
+    case Search::Purpose::kDelete:
+      return bury(search);
     case Search::Purpose::kHeal: {
       if (!usable(search, true) || pulls.size() >= config.limits.pulls_queued_max) {
         ++counters.lost;
@@ -355,6 +385,7 @@ void Store::Impl::finish_search(std::uint64_t id) {
       msg::Tell tell;
       tell.id = search.asker_id;
       tell.complete = search.complete && !search.silence;
+      tell.up = search.up;
       if (search.found) tell.objects.push_back(std::move(*search.found));
       for (auto& [name, record] : search.records) tell.records.push_back(std::move(record));
       send(search.asker, tell);

@@ -10,7 +10,7 @@
 namespace shoal::storage {
 namespace {
 
-constexpr std::size_t kWalkStep = 128;   // entries looked at in one step
+constexpr std::size_t kWalkStep = 128;    // entries looked at in one step
 constexpr std::size_t kTimersStep = 256;  // timers fired in one step
 
 }  // namespace
@@ -20,11 +20,15 @@ Store::~Store() = default;
 Store::Store(Store&&) noexcept = default;
 Store& Store::operator=(Store&&) noexcept = default;
 
-void Store::step(Instant now, const Input& input, std::vector<Output>& out) { impl_->step(now, input, out); }
+void Store::step(Instant now, const Input& input, std::vector<Output>& out) {
+  impl_->step(now, input, out);
+}
 Instant Store::next_deadline() const {
   return impl_->timers.empty() ? Instant::never() : impl_->timers.begin()->at;
 }
-void Store::check_invariants() const { impl_->check_invariants(); }
+void Store::check_invariants() const {
+  impl_->check_invariants();
+}
 
 Store::Impl::Impl(StoreConfig store_config, Rng rng) : config(std::move(store_config)) {
   session = rng.split("session").next() | 1;  // 0 means "not heard of"
@@ -84,18 +88,30 @@ void Store::Impl::on(const in::Frame& frame) {
     return;
   }
   switch (static_cast<msg::Kind>(envelope.kind)) {
-    case msg::Kind::kAnnounce: return receive<msg::Announce>(envelope);
-    case msg::Kind::kAnnounceAck: return receive<msg::AnnounceAck>(envelope);
-    case msg::Kind::kReplicate: return receive<msg::Replicate>(envelope);
-    case msg::Kind::kPlace: return receive<msg::Place>(envelope);
-    case msg::Kind::kCopied: return receive<msg::Copied>(envelope);
-    case msg::Kind::kAsk: return receive<msg::Ask>(envelope);
-    case msg::Kind::kTell: return receive<msg::Tell>(envelope);
-    case msg::Kind::kDecide: return receive<msg::Decide>(envelope);
-    case msg::Kind::kDecided: return receive<msg::Decided>(envelope);
-    case msg::Kind::kForget: return receive<msg::Forget>(envelope);
-    case msg::Kind::kForgotten: return receive<msg::Forgotten>(envelope);
-    case msg::Kind::kLost: return receive<msg::Lost>(envelope);
+    case msg::Kind::kAnnounce:
+      return receive<msg::Announce>(envelope);
+    case msg::Kind::kAnnounceAck:
+      return receive<msg::AnnounceAck>(envelope);
+    case msg::Kind::kReplicate:
+      return receive<msg::Replicate>(envelope);
+    case msg::Kind::kPlace:
+      return receive<msg::Place>(envelope);
+    case msg::Kind::kCopied:
+      return receive<msg::Copied>(envelope);
+    case msg::Kind::kAsk:
+      return receive<msg::Ask>(envelope);
+    case msg::Kind::kTell:
+      return receive<msg::Tell>(envelope);
+    case msg::Kind::kDecide:
+      return receive<msg::Decide>(envelope);
+    case msg::Kind::kDecided:
+      return receive<msg::Decided>(envelope);
+    case msg::Kind::kForget:
+      return receive<msg::Forget>(envelope);
+    case msg::Kind::kForgotten:
+      return receive<msg::Forgotten>(envelope);
+    case msg::Kind::kLost:
+      return receive<msg::Lost>(envelope);
   }
   ++counters.bad_frames;
 }
@@ -103,7 +119,8 @@ void Store::Impl::on(const in::Frame& frame) {
 // ---- the hierarchy as this agent sees it ----
 
 bool Store::Impl::is_home(const wire::Address& address) const {
-  return !self.path.empty() && address.path.size() == self.path.size() && address.path.back() == self.path.back();
+  return !self.path.empty() && address.path.size() == self.path.size() &&
+         address.path.back() == self.path.back();
 }
 
 bool Store::Impl::is_peer_home(AgentId agent) const {
@@ -148,7 +165,8 @@ void Store::Impl::rebuild_members() {
 void Store::Impl::on(const in::Self& input) {
   const bool same_above = above.has_value() == input.above.has_value() && (!above || *above == *input.above);
   if (self == input.address && same_above) return;
-  if (self.path.empty() && !input.address.path.empty() && here_count > 0) settled_at = now + config.timeouts.repair;
+  if (self.path.empty() && !input.address.path.empty() && here_count > 0)
+    settled_at = now + config.timeouts.repair;
   self = input.address;
   self.agent = config.id;
   above = input.above;
@@ -185,7 +203,8 @@ void Store::Impl::on(const in::PeerDown& down) {
   rebuild_members();
 
   std::vector<ObjectId> interrupted;
-  for (auto at = pending_at.lower_bound({down.agent, ObjectId()}); at != pending_at.end() && at->first == down.agent; ++at) {
+  for (auto at = pending_at.lower_bound({down.agent, ObjectId()});
+       at != pending_at.end() && at->first == down.agent; ++at) {
     interrupted.push_back(at->second);
   }
   for (ObjectId object : interrupted) {
@@ -196,7 +215,7 @@ void Store::Impl::on(const in::PeerDown& down) {
   }
   std::vector<std::uint64_t> asked;
   for (auto& [id, search] : searches) {
-    if (search.waiting.erase(down.agent) > 0) {
+    if (search.waiting.erase({down.agent, false}) + search.waiting.erase({down.agent, true}) > 0) {
       search.silence = true;
       asked.push_back(id);
     }
@@ -224,7 +243,8 @@ void Store::Impl::on(const in::Recovered& recovered) {
     known.manifest = manifest;
     known.manifest.holders = {self};
     for (const wire::Address& holder : manifest.holders) {
-      if (holder.agent != config.id && known.former.size() < config.limits.holders_max) known.former.push_back(holder);
+      if (holder.agent != config.id && known.former.size() < config.limits.holders_max)
+        known.former.push_back(holder);
     }
     set_here(manifest.object, known, true);
   }
@@ -263,10 +283,14 @@ void Store::Impl::fire_due() {
 // Owners that are gone or have a later deadline make a timer void: each handler looks for itself.
 void Store::Impl::fire(const Timer& timer) {
   switch (timer.kind) {
-    case TimerKind::kWalk: return walk();
-    case TimerKind::kOutbox: return retry_outbox(AgentId(timer.high, timer.low));
-    case TimerKind::kPut: return expire_put(timer.high);
-    case TimerKind::kCopies: return expire_copies(ObjectId(timer.high, timer.low));
+    case TimerKind::kWalk:
+      return walk();
+    case TimerKind::kOutbox:
+      return retry_outbox(AgentId(timer.high, timer.low));
+    case TimerKind::kPut:
+      return expire_put(timer.high);
+    case TimerKind::kCopies:
+      return expire_copies(ObjectId(timer.high, timer.low));
     case TimerKind::kReview: {
       auto job = jobs.find(ObjectId(timer.high, timer.low));
       if (job == jobs.end() || job->second.review > now) return;
@@ -294,15 +318,18 @@ void Store::Impl::fire(const Timer& timer) {
       it->second.deadline = Instant::never();
       return pass_decision_on(timer.high);
     }
-    case TimerKind::kSet: return expire_set(timer.high);
-    case TimerKind::kDelete: return expire_delete(timer.high);
+    case TimerKind::kSet:
+      return expire_set(timer.high);
+    case TimerKind::kDelete:
+      return expire_delete(timer.high);
   }
 }
 
 // ---- the walk ----
 
-// After a change of membership every entry is looked at once, some in each step: lost holders are struck out, entries
-// whose directory changed are announced, repairs are planned. A change during a walk makes another one follow.
+// After a change of membership every entry is looked at once, some in each step: lost holders are struck out,
+// entries whose directory changed are announced, repairs are planned. A change during a walk makes another
+// one follow.
 void Store::Impl::start_walk() {
   if (walk_state.active) {
     walk_state.again = true;
@@ -359,11 +386,11 @@ void Store::Impl::check_invariants() const {
     SHOAL_CHECK(known.manifest.object == id, "an entry is filed under another object");
     SHOAL_CHECK(known.manifest.holders.size() <= config.limits.holders_max + 1, "too many holders");
     const auto& holders = known.manifest.holders;
-    const bool lists_self =
-        std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return holder.agent == config.id; });
+    const bool lists_self = std::any_of(holders.begin(), holders.end(),
+                                        [&](const auto& holder) { return holder.agent == config.id; });
     SHOAL_CHECK(lists_self == known.here, "an object is here exactly when this agent is among its holders");
-    const Record* tombstone = tombstone_for(known.manifest);
-    SHOAL_CHECK(tombstone == nullptr, "a deleted object is still known");
+    SHOAL_CHECK(tombstones_for(known.manifest).empty(), "a deleted object is still known");
+    SHOAL_CHECK(known.manifest.births.size() <= kBirthsMax, "too many births");
     if (!known.here) continue;
     ++counted;
     bytes += known.manifest.bytes;
@@ -375,22 +402,27 @@ void Store::Impl::check_invariants() const {
     SHOAL_CHECK(known != objects.end() && known->second.here, "a job for an object that is not here");
     in_flight += job.pending.size();
     for (const auto& [agent, deadline] : job.pending) {
-      SHOAL_CHECK(is_peer_home(agent) && pending_at.contains({agent, id}), "a copy is awaited from an agent that is gone");
+      SHOAL_CHECK(is_peer_home(agent) && pending_at.contains({agent, id}),
+                  "a copy is awaited from an agent that is gone");
     }
-    for (const auto& [depth, above_copy] : job.above) in_flight += above_copy.deadline != Instant::never() ? 1 : 0;
-    for (std::uint64_t put : job.puts) SHOAL_CHECK(puts.contains(put), "a job names a put that is not pending");
+    for (const auto& [depth, above_copy] : job.above)
+      in_flight += above_copy.deadline != Instant::never() ? 1 : 0;
+    for (std::uint64_t put : job.puts)
+      SHOAL_CHECK(puts.contains(put), "a job names a put that is not pending");
   }
   SHOAL_CHECK(in_flight == copies_in_flight, "copies in flight are miscounted");
   SHOAL_CHECK(copies_in_flight <= config.limits.copies_in_flight_max, "more copies in flight than allowed");
   for (const auto& [id, put] : puts) SHOAL_CHECK(jobs.contains(put.object), "a pending put without a job");
   std::size_t started = 0;
   for (const auto& [id, pull] : pulls) started += pull.started ? 1 : 0;
-  SHOAL_CHECK(started == pulls_in_flight && started <= config.limits.pulls_in_flight_max, "pulls are miscounted");
+  SHOAL_CHECK(started == pulls_in_flight && started <= config.limits.pulls_in_flight_max,
+              "pulls are miscounted");
   for (const auto& [id, set] : sets) {
     SHOAL_CHECK(set.decided || decisions.contains(id), "a set request that nobody decides");
   }
   for (const auto& [id, peer] : peers) {
-    SHOAL_CHECK(peer.outbox.in_flight == (peer.outbox.retry_at != Instant::never()), "an announcement without a timer");
+    SHOAL_CHECK(peer.outbox.in_flight == (peer.outbox.retry_at != Instant::never()),
+                "an announcement without a timer");
   }
   SHOAL_CHECK(records.size() <= config.limits.records_max, "too many records");
 }

@@ -1,8 +1,8 @@
 // storage/model/store_impl.h
 //
-// State of the store machine. One class, one file per concern: store.cc (dispatch, membership, timers, the walk),
-// announce.cc (who must know what), copies.cc (receipts, replication, repair), search.cc (look-ups), records.cc
-// (writes of names), deletes.cc, query.cc.
+// State of the store machine. One class, one file per concern: store.cc (dispatch, membership, timers, the
+// walk), announce.cc (who must know what), copies.cc (receipts, copies made here), repair.cc (missing
+// copies), search.cc (look-ups), records.cc (writes of names), deletes.cc, query.cc.
 #pragma once
 
 #include <deque>
@@ -18,8 +18,11 @@
 
 namespace shoal::storage {
 
-inline constexpr std::size_t kObjectDirectory = 2;  // agents of a region that keep an object's directory entry
+inline constexpr std::size_t kObjectDirectory =
+    2;  // agents of a region that keep an object's directory entry
 inline constexpr std::size_t kRecordDirectory = 3;  // agents of a region that keep a record
+
+inline constexpr std::size_t kBirthsMax = 8;  // remembered of one object; the oldest are forgotten first
 
 const char* level_name(Level level);
 
@@ -44,9 +47,9 @@ struct Spread {
 
 // An object that this agent keeps (`here`) or, as a directory agent or head, knows about.
 struct Known {
-  Manifest manifest;                  // holders: self included when here
+  Manifest manifest;  // holders: self included when here
   bool here = false;
-  bool fresh = false;                 // put in this life and not yet seen by any directory agent
+  bool fresh = false;                 // put here in this life, its copies not yet complete
   std::vector<wire::Address> former;  // here only: holders that went away or were not heard of in this life
   Spread spread;
 };
@@ -59,16 +62,16 @@ struct StoredRecord {
 
 // The copies of one object that are being arranged. Exists only while there is something to arrange.
 struct Job {
-  std::map<AgentId, Instant> pending;         // home agents asked for a copy, with the deadline
+  std::map<AgentId, Instant> pending;  // home agents asked for a copy, with the deadline
   struct Above {
-    Instant deadline = Instant::never();      // never(): not asked now
+    Instant deadline = Instant::never();  // never(): not asked now
     std::uint32_t attempts = 0;
   };
-  std::map<std::int32_t, Above> above;        // by depth of the region in our path
-  std::set<AgentId> avoid;                    // could not make a copy
-  std::vector<std::uint64_t> puts;            // waiting requests
-  Instant review = Instant::never();          // timer for repair
-  std::string trouble;                        // what the last failure said
+  std::map<std::int32_t, Above> above;  // by depth of the region in our path
+  std::set<AgentId> avoid;              // could not make a copy
+  std::vector<std::uint64_t> puts;      // waiting requests
+  Instant review = Instant::never();    // timer for repair
+  std::string trouble;                  // what the last failure said
 };
 
 struct PendingPut {
@@ -91,16 +94,17 @@ struct Search {
   msg::What what = msg::What::kObject;
   ObjectId object;
   std::string name;
-  std::uint64_t request = 0;       // of the client
-  wire::Address asker;             // kPeer
+  std::uint64_t request = 0;  // of the client
+  wire::Address asker;        // kPeer
   std::uint64_t asker_id = 0;
-  bool home = true;                // our own region is ours to ask (not when a member of it asked us)
-  bool widened = false;            // everyone is asked, not only the directory
+  bool home = true;      // our own region is ours to ask (not when a member of it asked us)
+  bool widened = false;  // everyone is asked, not only the directory
   bool up_asked = false;
   bool complete = true;
-  bool silence = false;            // someone did not answer in time
-  std::set<AgentId> asked;
-  std::set<AgentId> waiting;
+  bool silence = false;                      // someone did not answer in time
+  bool up = false;                           // kPeer: asked to look upwards
+  std::set<std::pair<AgentId, bool>> asked;  // with whether it was asked to look upwards
+  std::set<std::pair<AgentId, bool>> waiting;
   std::set<AgentId> failed;
   std::optional<Manifest> found;
   std::map<std::string, Record> records;
@@ -122,14 +126,14 @@ struct PendingSet {
   std::uint64_t request = 0;
   std::string name;
   Level level = Level::kLocal;
-  std::optional<Record> decided;       // empty while undecided
+  std::optional<Record> decided;  // empty while undecided
   std::int32_t decided_depth = 0;
   Instant deadline = Instant::never();
 };
 
 struct PendingDelete {
   std::uint64_t request = 0;
-  std::string name;                    // of the tombstone
+  std::vector<std::string> names;  // of the tombstones
   std::map<AgentId, wire::Address> waiting;
   int tries = 0;
   Instant deadline = Instant::never();
@@ -155,10 +159,6 @@ struct Persisting {
   std::vector<Waiter> waiters;
 };
 
-// Who says so decides what a tombstone does to a copy that was just put: the directory speaks of an earlier life of the
-// same content, a deleter of this one.
-enum class Origin : std::uint8_t { kWriter = 0, kDirectory = 1 };
-
 struct Outbox {
   std::set<ObjectId> objects;
   std::set<msg::Gone> gone;
@@ -166,7 +166,7 @@ struct Outbox {
   bool greet = true;
   bool in_flight = false;
   std::uint64_t sequence = 0;
-  std::map<ObjectId, std::uint64_t> sent_objects;      // with the revision that was sent
+  std::map<ObjectId, std::uint64_t> sent_objects;  // with the revision that was sent
   std::set<msg::Gone> sent_gone;
   std::map<std::string, std::uint64_t> sent_records;
   Instant retry_at = Instant::never();
@@ -181,7 +181,18 @@ struct Peer {
   Outbox outbox;
 };
 
-enum class TimerKind : std::uint8_t { kWalk, kOutbox, kPut, kCopies, kReview, kWiden, kSearch, kDecide, kSet, kDelete };
+enum class TimerKind : std::uint8_t {
+  kWalk,
+  kOutbox,
+  kPut,
+  kCopies,
+  kReview,
+  kWiden,
+  kSearch,
+  kDecide,
+  kSet,
+  kDelete
+};
 
 struct Timer {
   Instant at;
@@ -222,14 +233,16 @@ struct Store::Impl {
 
   // -- where things are in the hierarchy --
   bool is_home(const wire::Address& address) const;
-  bool is_peer_home(AgentId agent) const;          // up, native of our region
-  std::int32_t ancestor_depth(const wire::Address& address) const;  // of its region in our path; -1: not an ancestor
+  bool is_peer_home(AgentId agent) const;  // up, native of our region
+  std::int32_t ancestor_depth(
+      const wire::Address& address) const;  // of its region in our path; -1: not an ancestor
   std::int32_t home_depth() const { return static_cast<std::int32_t>(self.path.size()) - 1; }
   bool is_head() const { return above && above->agent == config.id; }
   bool has_parent() const { return self.path.size() > 1; }
   const Peer* peer(AgentId agent) const;
   std::vector<AgentId> home_directory(std::uint64_t key, std::size_t count) const;
-  std::vector<AgentId> upward(std::uint64_t key, std::size_t count) const;  // who passes it on to the parent region
+  std::vector<AgentId> upward(std::uint64_t key,
+                              std::size_t count) const;  // who passes it on to the parent region
 
   // -- announce.cc --
   void on_message(const wire::Address& from, const msg::Announce& announce);
@@ -237,13 +250,13 @@ struct Store::Impl {
   void note_session(AgentId agent, std::uint64_t session);
   void spread(ObjectId object, Known& known);
   void spread(const std::string& name, StoredRecord& stored);
-  void changed(ObjectId object, Known& known);     // new revision, announced, persisted when here
+  void changed(ObjectId object, Known& known);  // new revision, announced, persisted when here
   void announce_gone(ObjectId object, AgentId holder);
   bool relayed(const Known& known) const;
   void merge_entry(const wire::Address& from, const Manifest& manifest, std::vector<Record>& newer);
+  bool merge_births(Manifest& manifest, const std::vector<std::uint64_t>& births) const;
   bool merge_holders(AgentId from, Known& known, const std::vector<wire::Address>& holders);
   void drop_holder(ObjectId object, AgentId holder);
-  const Record* tombstone_for(const Manifest& manifest) const;
   void flush_outboxes();
   void flush(AgentId agent, Peer& peer);
   void retry_outbox(AgentId agent);
@@ -320,8 +333,7 @@ struct Store::Impl {
   void expire_set(std::uint64_t id);
   void finish_set(std::uint64_t id, Result<Record> record);
   enum class Accepted : std::uint8_t { kNew, kSame, kOlder, kRefused };
-  Accepted accept(const Record& record, Origin origin = Origin::kWriter);
-  void wait_durable(const std::string& name, Waiter waiter);
+  Accepted accept(const Record& record);
   void ready(const Waiter& waiter, std::uint64_t ticket);
   Result<> check_record(const std::string& name, std::size_t value_bytes) const;
 
@@ -330,7 +342,12 @@ struct Store::Impl {
   void on_message(const wire::Address& from, const msg::Forget& forget);
   void on_message(const wire::Address& from, const msg::Forgotten& forgotten);
   void bury(const Search& search);
-  void apply_tombstone(const Record& record, Origin origin);
+  void apply_tombstone(const Record& record);
+  std::vector<Record> tombstones_for(
+      const Manifest& manifest) const;  // empty unless all its births are buried
+  void strike_buried(Manifest& manifest) const;
+  bool durable(const std::vector<std::string>& names) const;
+  void wait_durable(const std::vector<std::string>& names, Waiter waiter);
   void send_forgets(std::uint64_t id);
   void settle_delete(std::uint64_t id);
   void expire_delete(std::uint64_t id);
@@ -357,9 +374,10 @@ struct Store::Impl {
   std::map<std::string, StoredRecord> records;
 
   std::map<ObjectId, Job> jobs;
-  std::set<std::pair<AgentId, ObjectId>> pending_at;   // Job::pending by agent
+  std::set<std::pair<AgentId, ObjectId>> pending_at;  // Job::pending by agent
   std::size_t copies_in_flight = 0;
-  std::set<std::pair<std::size_t, ObjectId>> starved;  // objects that wait for a free place in flight, fewest copies first
+  std::set<std::pair<std::size_t, ObjectId>>
+      starved;  // objects that wait for a free place in flight, fewest copies first
   std::map<std::uint64_t, PendingPut> puts;
   std::map<ObjectId, PullJob> pulls;
   std::deque<ObjectId> pull_queue;
@@ -370,10 +388,11 @@ struct Store::Impl {
   std::map<std::uint64_t, PendingSet> sets;
   std::map<std::string, std::set<std::uint64_t>> sets_by_name;
   std::map<std::uint64_t, PendingDelete> deletes;
-  std::map<std::uint64_t, std::pair<wire::Address, std::uint64_t>> forgets;  // answers due when the tombstone is durable
+  std::map<std::uint64_t, std::pair<wire::Address, std::uint64_t>>
+      forgets;  // answers due when the tombstone is durable
   std::map<std::uint64_t, PendingAck> acks;
-  std::map<std::uint64_t, Persisting> persists;                              // by ticket
-  std::map<std::uint64_t, std::pair<Result<Record>, std::int32_t>> outcomes; // decided here, not yet durable
+  std::map<std::uint64_t, Persisting> persists;                               // by ticket
+  std::map<std::uint64_t, std::pair<Result<Record>, std::int32_t>> outcomes;  // decided here, not yet durable
   std::map<std::pair<AgentId, std::uint64_t>, Record> recent_decisions;
   std::deque<std::pair<AgentId, std::uint64_t>> recent_order;
 
@@ -384,17 +403,17 @@ struct Store::Impl {
     bool in_records = false;
     std::optional<ObjectId> object;
     std::optional<std::string> name;
-    std::set<AgentId> recheck;       // peers whose copies must be confirmed anew
+    std::set<AgentId> recheck;  // peers whose copies must be confirmed anew
     std::set<AgentId> recheck_next;
   } walk_state;
-  std::uint64_t last_number = 0;     // of searches, decisions, acks, tickets…
-  Instant settled_at;                // no repair before: co-holders first have time to say what they have
+  std::uint64_t last_number = 0;  // of searches, decisions, acks, tickets…
+  Instant settled_at;             // no repair before: co-holders first have time to say what they have
 
   struct Counters {
     std::uint64_t bad_frames = 0;
     std::uint64_t refused = 0;
     std::uint64_t repairs = 0;
-    std::uint64_t lost = 0;          // last copy known here went bad
+    std::uint64_t lost = 0;  // last copy known here went bad
     std::uint64_t restarts_seen = 0;
   } counters;
 };

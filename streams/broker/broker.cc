@@ -12,7 +12,6 @@
 
 #include "protocol/base/check.h"
 #include "streams/broker/broker_impl.h"
-#include "streams/kafka/kafka_engine.h"
 
 namespace shoal::streams {
 namespace {
@@ -60,17 +59,23 @@ Services Broker::Impl::services() {
   return {config_.address.agent, config_.limits, config_.wall_ms, *commits_, wake_fd_, counters_};
 }
 
+Result<KafkaOptions> Broker::Impl::kafka_options(const StreamInfo& info) const {
+  auto url = parse_kafka_url(info.url);
+  if (!url) return tl::unexpected(url.error());
+  KafkaOptions options;
+  options.bootstrap = url->bootstrap;
+  options.topic = url->topic;
+  options.partitions = info.partitions;
+  options.client_id = "shoal-" + config_.address.agent.brief();
+  options.wake_fd = wake_fd_;
+  return options;
+}
+
 OwnedStream::KafkaFactory Broker::Impl::kafka_factory() {
   return [this](const StreamInfo& info) -> Result<std::unique_ptr<Engine>> {
-    auto url = parse_kafka_url(info.url);
-    if (!url) return tl::unexpected(url.error());
-    KafkaOptions options;
-    options.bootstrap = url->bootstrap;
-    options.topic = url->topic;
-    options.partitions = info.partitions;
-    options.client_id = "shoal-" + config_.address.agent.brief();
-    options.wake_fd = wake_fd_;
-    return open_kafka(options);
+    auto options = kafka_options(info);
+    if (!options) return tl::unexpected(options.error());
+    return open_kafka(std::move(*options));
   };
 }
 
@@ -201,6 +206,7 @@ void Broker::Impl::on_news(Instant now) {
     answers_.push_back(std::move(queued_.front().answer));
     queued_.pop_front();
   }
+  probed();
   for (auto& [name, stream] : streams_) {
     if (stream.owned && (stream.info.is_kafka() || stream.info.durability == Durability::kLocal)) {
       stream.owned->on_news(now, answers_);

@@ -12,6 +12,7 @@
 #include "streams/broker/kafka_sink.h"
 #include "streams/broker/outbox.h"
 #include "streams/broker/owned_stream.h"
+#include "streams/kafka/kafka_engine.h"
 
 namespace shoal::streams {
 
@@ -70,12 +71,17 @@ class Broker::Impl {
     Instant check_at;      // of an owned one: its registration is compared
     Instant timer = Instant::never();  // its place in timers_
   };
+  enum class Registering : std::uint8_t { kNew, kReplace };
   struct Lookup {  // a name that is being found out about
-    enum class Stage : std::uint8_t { kGetting, kRegistering };
+    enum class Stage : std::uint8_t { kGetting, kProbing, kRegistering };
     Stage stage = Stage::kGetting;
     std::uint64_t id = 0;
     std::vector<Request> waiting;
     std::unique_ptr<OwnedStream> made;
+    // kProbing: what is to be made once the Kafka cluster has answered.
+    std::unique_ptr<KafkaProbe> probe;
+    StreamInfo info;
+    Registering registering = Registering::kNew;
   };
   enum class RecordUse : std::uint8_t { kLookup, kCheck, kRenew, kRemove };
   struct RecordQuery {
@@ -119,17 +125,19 @@ class Broker::Impl {
   void load_outboxes();
   void trace(std::string event) { outputs.emplace_back(out::Trace{std::move(event)}); }
   Services services();
+  Result<KafkaOptions> kafka_options(const StreamInfo& info) const;
   OwnedStream::KafkaFactory kafka_factory();
   void on_news(Instant now);
   void end_leases(Instant now);
 
   // ---- names.cc ----
   void find(Instant now, Request request);
-  enum class Registering : std::uint8_t { kNew, kReplace };
   void look_up(Request request);
   void resolved(Instant now, const std::string& name);
   void not_found(Instant now, const std::string& name, Registering registering);
   void create(const std::string& name, Request request, Registering registering);
+  void make(const std::string& name, StreamInfo info, std::vector<Request> waiting, Registering registering);
+  void probed();
   void registered(Instant now, const std::string& name, const Result<Registration>& record);
   void remember(const StreamInfo& info, Epoch epoch);
   void checked(Instant now, const std::string& name, const Result<Registration>& record);

@@ -205,6 +205,7 @@ void Consumers::poll(Instant now, Caller caller, PollRequest request, Source sou
   }
   settle(members, request);
   changed(now);
+  source.engine.watch();
   const Instant deadline = now + request.timeout;
   waiting_.push_back({std::move(caller), std::move(request), std::move(*key), deadline});
   serve(now, source, answers);

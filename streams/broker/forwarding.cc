@@ -81,9 +81,11 @@ void Broker::Impl::pump_kafka(Instant now, Stream& stream, ForwardMessage messag
     return;
   }
   if (!stream.sink) {
-    auto engine = kafka_factory()(stream.info);
+    auto options = kafka_options(stream.info);
+    if (options) options->reads = false;
+    auto engine = options ? open_kafka(std::move(*options))
+                          : Result<std::unique_ptr<Engine>>(tl::unexpected(options.error()));
     if (!engine) {
-      answers_.push_back({{}, tl::unexpected(engine.error())});
       trace(fmt::format("stream {}: {}", stream.info.name, engine.error().message));
       stream.forwarder.in_flight = false;
       stream.forwarder.not_before = now + config_.limits.retry_max;

@@ -161,22 +161,62 @@ void Broker::Impl::create(const std::string& name, Request request, Registering 
   }
   info->owner = config_.address;
   info->incarnation = combine64(hash64(config_.address.agent.bytes()), next_id_++);
+  std::vector<Request> waiting;
+  waiting.push_back(std::move(request));
+  if (!info->is_kafka()) {
+    make(name, std::move(*info), std::move(waiting), registering);
+    return;
+  }
+  // The topic may exist with partitions of its own; asking the cluster takes time.
+  auto options = kafka_options(*info);
+  if (!options) {
+    reply(std::move(waiting.front().caller), tl::unexpected(options.error()));
+    return;
+  }
+  Lookup& lookup = lookups_[name];
+  lookup.stage = Lookup::Stage::kProbing;
+  lookup.waiting = std::move(waiting);
+  lookup.info = std::move(*info);
+  lookup.registering = registering;
+  lookup.probe = probe_kafka(std::move(*options));
+}
+
+void Broker::Impl::probed() {
+  std::vector<std::pair<std::string, Result<std::uint32_t>>> found;
+  for (auto& [name, lookup] : lookups_) {
+    if (!lookup.probe) continue;
+    if (auto partitions = lookup.probe->take_result()) found.emplace_back(name, std::move(*partitions));
+  }
+  for (auto& [name, partitions] : found) {
+    Lookup lookup = std::move(lookups_.at(name));
+    lookups_.erase(name);
+    if (partitions) {
+      lookup.info.partitions = *partitions;
+      make(name, std::move(lookup.info), std::move(lookup.waiting), lookup.registering);
+      continue;
+    }
+    for (Request& request : lookup.waiting) reply(std::move(request.caller), tl::unexpected(partitions.error()));
+  }
+}
+
+void Broker::Impl::make(const std::string& name, StreamInfo info, std::vector<Request> waiting, Registering registering) {
   const std::string directory = stream_directory(name);
   remove_tree(directory);
-  auto made = OwnedStream::create(directory, *info, services(), kafka_factory());
+  const Bytes value = wire::encode(info);
+  auto made = OwnedStream::create(directory, std::move(info), services(), kafka_factory());
   if (!made) {
     remove_tree(directory);
-    reply(std::move(request.caller), tl::unexpected(made.error()));
+    for (Request& request : waiting) reply(std::move(request.caller), tl::unexpected(made.error()));
     return;
   }
   Lookup& lookup = lookups_[name];
   lookup.stage = Lookup::Stage::kRegistering;
   lookup.id = next_id_++;
   lookup.made = std::move(*made);
-  lookup.waiting.push_back(std::move(request));
+  lookup.waiting = std::move(waiting);
   record_queries_[lookup.id] = {RecordUse::kLookup, name, {}};
-  outputs.emplace_back(out::SetRecord{lookup.id, record_name(name), wire::encode(*info),
-                                      registering == Registering::kNew, std::nullopt, false});
+  outputs.emplace_back(
+      out::SetRecord{lookup.id, record_name(name), value, registering == Registering::kNew, std::nullopt, false});
 }
 
 void Broker::Impl::registered(Instant now, const std::string& name, const Result<Registration>& record) {

@@ -48,6 +48,8 @@ class Engine {
   virtual Result<std::vector<StoredRecord>> fetch(std::uint32_t partition, Offset offset, std::size_t records_max,
                                                   std::size_t bytes_max) = 0;
   virtual Extent extent(std::uint32_t partition) const = 0;
+  // Readers wait for new records: from now on they are announced.
+  virtual void watch() {}
   // False while extents are not known yet (a cluster that has not answered).
   virtual bool ready() const { return true; }
 

@@ -1,7 +1,7 @@
 // tests/fuzz/fuzz.h
 //
-// What every target checks: decoding ends in a value or an error, and a value that was accepted survives being encoded
-// and decoded again. Anything else aborts, and libFuzzer keeps the input.
+// What every target checks: decoding ends in a value or an error, and a value that was accepted survives
+// being encoded and decoded again. Anything else aborts, and libFuzzer keeps the input.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// Goal: no bytes pass for a certificate of the realm. Method: arbitrary bytes as a chain, against a realm whose keys
-// the fuzzer does not have; and as the bodies inside a chain, where decoding goes on behind a signature.
+// Goal: no bytes pass for a certificate of the realm. Method: arbitrary bytes as a chain, against a realm
+// whose keys the fuzzer does not have; and as the bodies inside a chain, where decoding goes on behind a
+// signature.
 #include "protocol/identity/certificate.h"
 #include "protocol/identity/token.h"
 #include "tests/fuzz/fuzz.h"

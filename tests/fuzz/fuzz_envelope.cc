@@ -1,5 +1,5 @@
-// Goal: no frame from another agent harms its receiver. Method: arbitrary bytes as a document and as an envelope, and
-// its body as a dynamic value.
+// Goal: no frame from another agent harms its receiver. Method: arbitrary bytes as a document and as an
+// envelope, and its body as a dynamic value.
 #include "protocol/wire/address.h"
 #include "protocol/wire/dynamic.h"
 #include "tests/fuzz/fuzz.h"

@@ -1,5 +1,5 @@
-// Goal: no text pasted as a join token, and no stored list of tokens, harms its reader. Method: arbitrary bytes as the
-// text, and as what the text spells, with a right checksum; and as a book.
+// Goal: no text pasted as a join token, and no stored list of tokens, harms its reader. Method: arbitrary
+// bytes as the text, and as what the text spells, with a right checksum; and as a book.
 #include "protocol/identity/crypto.h"
 #include "protocol/identity/token.h"
 #include "tests/fuzz/fuzz.h"

@@ -1,4 +1,5 @@
-// Writes one valid message of each kind, as a start for the fuzzers: fuzz_seeds DIRECTORY makes a folder per target.
+// Writes one valid message of each kind, as a start for the fuzzers: fuzz_seeds DIRECTORY makes a folder per
+// target.
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -50,8 +51,13 @@ void write_client_messages(Writer& w) {
   using client::Kind;
   const std::string t = "client_message";
   client::Access inner{client::Direction::kIn, client::AccessKind::kDatum, DatumId(3), {}, "", {}, "x"};
-  client::Access list{client::Direction::kInOut, client::AccessKind::kCollection, DatumId(4), client::Inline{Bytes("v")}, "",
-                      {inner, inner}, "xs"};
+  client::Access list{client::Direction::kInOut,
+                      client::AccessKind::kCollection,
+                      DatumId(4),
+                      client::Inline{Bytes("v")},
+                      "",
+                      {inner, inner},
+                      "xs"};
   client::TaskCall call;
   call.task = TaskId(1);
   call.accesses = {inner, list};
@@ -61,12 +67,14 @@ void write_client_messages(Writer& w) {
   w.write_kind(t, Kind::kSubmit, client::Submit{{call, call}});
   w.write_kind(t, Kind::kPutData, client::PutData{DatumId(3), client::Shared{"1.2", 1 << 20}});
   w.write_kind(t, Kind::kWait, client::Wait{1, {DatumId(3)}, {"/tmp/a"}});
-  w.write_kind(t, Kind::kRequest,
-               client::Request{1, "agents", wire::Dynamic::Map{{"all", true}, {"n", wire::Dynamic::Array{1, 2.5}}}});
+  w.write_kind(
+      t, Kind::kRequest,
+      client::Request{1, "agents", wire::Dynamic::Map{{"all", true}, {"n", wire::Dynamic::Array{1, 2.5}}}});
   w.write_kind(t, Kind::kReply, client::Reply{});
   w.write_kind(t, Kind::kValues, client::Values{1, {client::ValueResult{}}});
   client::Attempt attempt;
-  attempt.arguments = {client::Argument{client::Direction::kIn, client::AccessKind::kFile, client::FilePath{"/a"}, {}, "f"}};
+  attempt.arguments = {
+      client::Argument{client::Direction::kIn, client::AccessKind::kFile, client::FilePath{"/a"}, {}, "f"}};
   w.write_kind(t, Kind::kRun, client::Run{{attempt}});
   w.write_kind(t, Kind::kDone, client::Done{{client::AttemptResult{}}});
 }
@@ -82,7 +90,8 @@ void write_link_frames(Writer& w, const identity::CertificateChain& chain, const
   w.write_kind(t, FrameKind::kRefusal, link::Refusal{Code::kDenied, "no", false});
   w.write_kind(t, FrameKind::kCredit, link::Credit{12345});
   w.write_kind(t, FrameKind::kJoinAsk, ask);
-  w.write_kind(t, FrameKind::kJoinAnswer, link::Answer<identity::JoinGrant>{0, "", {ask.realm, chain, {}, "edge"}});
+  w.write_kind(t, FrameKind::kJoinAnswer,
+               link::Answer<identity::JoinGrant>{0, "", {ask.realm, chain, {}, "edge"}});
 }
 
 }  // namespace
@@ -104,12 +113,14 @@ int main(int argc, char** argv) {
   w.write("certificate", chain.agent.body);
   w.write("certificate", chain.issuer.body);
   identity::TokenBook book(RealmId(1, 2));
-  const auto token =
-      book.create({AgentId(1, 2), {"tcp://10.0.0.1:7700"}, identity::random_bytes(32)}, "edge", {1'800'000'000'000}).value();
+  const auto token = book.create({AgentId(1, 2), {"tcp://10.0.0.1:7700"}, identity::random_bytes(32)}, "edge",
+                                 {1'800'000'000'000})
+                         .value();
   w.write("token", token.text());
   w.write("token", wire::encode(token));
   w.write("token", book.serialize());
-  const auto ask = identity::make_join_ask(token, identity::KeyPair::generate(), identity::CurveKeys::generate(), "n", {});
+  const auto ask =
+      identity::make_join_ask(token, identity::KeyPair::generate(), identity::CurveKeys::generate(), "n", {});
   w.write("token", wire::encode(ask));
   write_client_messages(w);
   write_link_frames(w, chain, ask);

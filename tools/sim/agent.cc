@@ -171,8 +171,11 @@ void SimAgent::drain() {
 void SimAgent::step(const node::Input& input) {
   world_.trace().add_input(index_, world_.now(), input);
   const bool traced = world_.traces(index_);
-  if (traced) std::printf("%12lld #%llu  in  %s\n", static_cast<long long>(world_.now().us),
-                          static_cast<unsigned long long>(world_.queue().executed()), describe(input).c_str());
+  if (traced) {
+    std::printf("%12lld #%llu (its clock: %lld)  in  %s\n", static_cast<long long>(world_.now().us),
+                static_cast<unsigned long long>(world_.queue().executed()), static_cast<long long>(local_now().us),
+                describe(input).c_str());
+  }
   std::vector<node::Effect> effects = std::move(world_.effects());
   effects.clear();
   core_->step(local_now(), input, effects);

@@ -1,6 +1,6 @@
 // Goal: the engine's key-value lane and its objects behave like the obvious map, through restarts.
-// Method: the same random operations on the engine and on a model in memory whose tail counts only when acknowledged;
-// every so often both are closed and compared. The seed is printed on failure.
+// Method: the same random operations on the engine and on a model in memory whose tail counts only when
+// acknowledged; every so often both are closed and compared. The seed is printed on failure.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -31,7 +31,8 @@ class Model {
   void erase(ObjectId object) { objects_.erase(object); }
   std::map<std::string, Bytes> load(const std::string& prefix) const {
     std::map<std::string, Bytes> out;
-    for (auto it = keys_.lower_bound(prefix); it != keys_.end() && it->first.starts_with(prefix); ++it) out.insert(*it);
+    for (auto it = keys_.lower_bound(prefix); it != keys_.end() && it->first.starts_with(prefix); ++it)
+      out.insert(*it);
     return out;
   }
   const std::map<ObjectId, Bytes>& objects() const { return objects_; }
@@ -69,8 +70,10 @@ class Pair {
       case 2: {
         std::vector<KeyValue> batch;
         for (std::uint64_t i = rng_.below(4) + 1; i > 0; --i) {
-          const std::string key = std::string(1, static_cast<char>('a' + rng_.below(3))) + "/" + std::to_string(rng_.below(40));
-          batch.push_back({key, rng_.chance(250'000) ? Bytes() : Bytes(std::string(rng_.below(300) + 1, 'v'))});
+          const std::string key =
+              std::string(1, static_cast<char>('a' + rng_.below(3))) + "/" + std::to_string(rng_.below(40));
+          batch.push_back(
+              {key, rng_.chance(250'000) ? Bytes() : Bytes(std::string(rng_.below(300) + 1, 'v'))});
         }
         model_.persist(batch);
         engine_->persist(batch, number, rng_.chance(300'000) ? Durability::kProcess : Durability::kDisk);
@@ -94,7 +97,9 @@ class Pair {
         model_.erase(object);
         break;
       }
-      default: engine_->compact(number); break;
+      default:
+        engine_->compact(number);
+        break;
     }
     pending_.insert({number, true});
   }

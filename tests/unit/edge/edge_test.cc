@@ -102,6 +102,16 @@ TEST_F(MqttTest, WhatWasAcknowledgedToTheSenderSurvivesKillNine) {
   EXPECT_LE(all.size(), 6000U + 3 * 20) << "only messages in flight at a kill may come twice";
 }
 
+TEST_F(MqttTest, ABrokerThatComesLaterIsFound) {
+  mosquitto_->stop();
+  Station station(agent_dir());
+  ASSERT_TRUE(station.call("edge.add_source", source()));
+  ASSERT_TRUE(station.run_until([&] { return station.source("m").text_or("error", "").find("trying again") != std::string::npos; }));
+  for (int i = 0; i < 40; ++i) station.turn();  // some attempts
+  mosquitto_->start();
+  EXPECT_TRUE(station.wait_for_state("m", "connected")) << station.source("m").text_or("error", "");
+}
+
 TEST_F(MqttTest, RemovingASourceClosesItsStream) {
   Station station(agent_dir());
   ASSERT_TRUE(station.call("edge.add_source", source()));
@@ -121,14 +131,15 @@ TEST(Edge, ReplaysAFileOnceAcrossRestarts) {
     file << "city,temp\r\n";
     for (int i = 0; i < 5000; ++i) file << "\"Porto, PT\"," << i << "\r\n";
   }
-  const Map source = {{"name", "r"}, {"type", "replay"}, {"path", csv}, {"column", "temp"}, {"key_column", "city"}, {"stream", "s"}};
+  const Map source = {{"name", "r"}, {"type", "replay"}, {"path", csv}, {"column", "temp"}, {"key_column", "city"},
+                      {"rate", 4000}, {"stream", "s"}};
   {
     Station station(directory.path());
     ASSERT_TRUE(station.call("edge.add_source", source));
     ASSERT_TRUE(station.run_until([&] { return station.source("r").int_or("records", 0) > 1000; }));
   }
   Station station(directory.path());
-  ASSERT_TRUE(station.wait_for_state("r", "finished")) << station.source("r").text_or("error", "");
+  ASSERT_TRUE(station.wait_for_state("r", "finished")) << station.source("r").text_or("error", "") << station.source("r").text_or("state", "") << station.source("r").int_or("records", 0);
   EXPECT_EQ((*station.call("streams.status", {{"name", "s"}}))["closed"], Dynamic(true));
   EXPECT_EQ(station.read_all("s"), numbers(0, 5000));
 }

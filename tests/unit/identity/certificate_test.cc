@@ -1,18 +1,17 @@
-// Goal: a chain is accepted exactly when every link of it holds, and each refusal names its reason. Method: a realm
-// in memory, then one thing changed at a time; times are passed in.
+// Goal: a chain is accepted exactly when every link of it holds, and each refusal names its reason. Method: a
+// realm in memory, then one thing changed at a time; times are passed in.
 #include "protocol/identity/certificate.h"
 
 #include <gtest/gtest.h>
 
 #include "protocol/identity/crypto.h"
 #include "protocol/wire/codec.h"
+#include "tests/unit/identity/fixture.h"
 
 namespace shoal::identity {
 namespace {
 
-constexpr WallTime kNow{1'800'000'000'000};
 constexpr std::int64_t kHourMs = 3'600'000;
-WallTime later(std::int64_t ms) { return {kNow.unix_ms + ms}; }
 
 struct Realm {
   KeyPair root = KeyPair::generate();
@@ -89,7 +88,8 @@ TEST(Certificate, EveryChangedByteIsRefused) {
     Bytes changed = encoded;
     changed[i] = static_cast<char>(changed[i] ^ 1);
     auto verdict = verify_certificate_bytes(changed, realm.id, kNow);
-    // A changed msgpack header may still spell the same chain (bin as str); its content must be the same then.
+    // A changed msgpack header may still spell the same chain (bin as str); its content must be the same
+    // then.
     if (verdict) {
       EXPECT_EQ(*verdict, *read_certificate(realm.chain())) << "byte " << i;
     }

@@ -1,5 +1,5 @@
-// Goal: the primitives give the values that their standards state, and sealed bytes open only whole and with the right
-// key. Method: published test vectors, and one change at a time.
+// Goal: the primitives give the values that their standards state, and sealed bytes open only whole and with
+// the right key. Method: published test vectors, and one change at a time.
 #include "protocol/identity/crypto.h"
 
 #include <gtest/gtest.h>
@@ -44,7 +44,8 @@ TEST(Crypto, SealedOpensOnlyWholeAndWithItsKeyAndContext) {
     EXPECT_FALSE(open_sealed(key, changed, "broker.example").has_value()) << "byte " << i;
   }
   for (std::size_t n = 0; n < sealed.size(); ++n) {
-    EXPECT_FALSE(open_sealed(key, std::string_view(sealed).substr(0, n), "broker.example").has_value()) << n << " bytes";
+    EXPECT_FALSE(open_sealed(key, std::string_view(sealed).substr(0, n), "broker.example").has_value())
+        << n << " bytes";
   }
   EXPECT_NE(seal(key, "a password", "broker.example"), sealed) << "a nonce is never used twice";
   EXPECT_EQ(open_sealed(key, seal(key, "", ""), "").value(), "");

@@ -1,17 +1,15 @@
-// Goal: a join token survives copy and paste, is spent once, and stays spent over a restart; every refusal says why.
-// Method: one book, tokens spoiled in one way each, times passed in.
+// Goal: a join token survives copy and paste, is spent once, and stays spent over a restart; every refusal
+// says why. Method: one book, tokens spoiled in one way each, times passed in.
 #include "protocol/identity/token.h"
 
 #include <gtest/gtest.h>
 
 #include "protocol/identity/crypto.h"
 #include "protocol/wire/codec.h"
+#include "tests/unit/identity/fixture.h"
 
 namespace shoal::identity {
 namespace {
-
-constexpr WallTime kNow{1'800'000'000'000};
-WallTime later(std::int64_t ms) { return {kNow.unix_ms + ms}; }
 
 class Token : public ::testing::Test {
  protected:
@@ -58,7 +56,8 @@ TEST_F(Token, IsSpentByOneAgent) {
   const auto token = book_.create(issuer_, "edge", kNow).value();
   EXPECT_EQ(book_.redeem(ask_with(token, newcomer_), later(1000)).value(), "edge");
   expect_refused(book_.redeem(ask_with(token, KeyPair::generate()), later(2000)), "used by agent");
-  EXPECT_TRUE(book_.redeem(ask_with(token, newcomer_), later(3000)).has_value()) << "its first answer may be lost";
+  EXPECT_TRUE(book_.redeem(ask_with(token, newcomer_), later(3000)).has_value())
+      << "its first answer may be lost";
 }
 
 TEST_F(Token, StaysSpentOverARestart) {
@@ -91,7 +90,8 @@ TEST_F(Token, EveryReasonIsNamed) {
 }
 
 TEST_F(Token, TheBookIsBounded) {
-  for (std::size_t i = 0; i < TokenBook::kTokensMax; ++i) ASSERT_TRUE(book_.create(issuer_, "", kNow).has_value());
+  for (std::size_t i = 0; i < TokenBook::kTokensMax; ++i)
+    ASSERT_TRUE(book_.create(issuer_, "", kNow).has_value());
   EXPECT_EQ(book_.create(issuer_, "", kNow).error().code, Code::kExhausted);
   EXPECT_TRUE(book_.create(issuer_, "", later(TokenBook::kLifeMs)).has_value()) << "expired ones make room";
   EXPECT_EQ(book_.size(), 1U);

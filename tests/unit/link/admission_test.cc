@@ -1,6 +1,6 @@
-// Goal: nobody without a valid certificate of the realm, for the very key of the connection, gets a frame through or a
-// link up; and nothing that such a peer does harms the links of others. Method: one thing wrong at a time, raw
-// sockets, and ZeroMQ sockets of our own that do not keep to the protocol.
+// Goal: nobody without a valid certificate of the realm, for the very key of the connection, gets a frame
+// through or a link up; and nothing that such a peer does harms the links of others. Method: one thing wrong
+// at a time, raw sockets, and ZeroMQ sockets of our own that do not keep to the protocol.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -25,7 +25,8 @@ void expect_refused(TestAgent& dialler, TestAgent& dialled, const std::string& p
   EXPECT_NE(down->reason.find(part), std::string::npos) << down->reason;
   EXPECT_FALSE(down->refused);
   EXPECT_EQ(dialler.count<event::LinkUp>(), 0U);
-  EXPECT_EQ(dialled.count<event::LinkUp>() + dialled.count<event::LinkDown>() + dialled.count<event::Frame>(), 0U);
+  EXPECT_EQ(dialled.count<event::LinkUp>() + dialled.count<event::LinkDown>() + dialled.count<event::Frame>(),
+            0U);
   EXPECT_FALSE(dialled.transport->is_up(dialler.id()));
 }
 
@@ -138,11 +139,12 @@ TEST(Admission, NewKeysAreRateLimitedKnownOnesAreNot) {
     crowd.back()->open();
     crowd.back()->dial(host);
   }
-  ASSERT_TRUE(run_until({&host, &known, crowd[0].get(), crowd[1].get(), crowd[2].get(), crowd[3].get(), crowd[4].get()}, [&] {
-    std::size_t answered = 0;
-    for (auto& c : crowd) answered += c->count<event::LinkDown>() + c->count<event::LinkUp>();
-    return answered == crowd.size();
-  }));
+  ASSERT_TRUE(run_until(
+      {&host, &known, crowd[0].get(), crowd[1].get(), crowd[2].get(), crowd[3].get(), crowd[4].get()}, [&] {
+        std::size_t answered = 0;
+        for (auto& c : crowd) answered += c->count<event::LinkDown>() + c->count<event::LinkUp>();
+        return answered == crowd.size();
+      }));
   EXPECT_GE(host.transport->counters().handshakes_denied, 1U);
   known.transport->hang_up(host.id());
   known.dial(host);
@@ -184,7 +186,8 @@ TEST(Admission, JunkOnThePortHarmsNobody) {
     vandals.push_back(std::make_unique<RawSocket>(endpoint));
     if (i % 4 == 0) vandals.back()->send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     if (i % 4 == 1) vandals.back()->send(identity::random_bytes(4096));
-    if (i % 4 == 2) vandals.back()->send(std::string("\xff\0\0\0\0\0\0\0\x01\x7f\x03", 11) + std::string(53, '\0'));
+    if (i % 4 == 2)
+      vandals.back()->send(std::string("\xff\0\0\0\0\0\0\0\x01\x7f\x03", 11) + std::string(53, '\0'));
     // i % 4 == 3 says nothing at all
   }
   ASSERT_TRUE(p.low->transport->send(p.high->id(), "still here").has_value());
@@ -218,7 +221,8 @@ class Stranger {
   std::string heard() {
     char buffer[65536];
     const int n = zmq_recv(socket_, buffer, sizeof buffer, ZMQ_DONTWAIT);
-    return n <= 0 ? std::string() : std::string(buffer, std::min<std::size_t>(sizeof buffer, static_cast<std::size_t>(n)));
+    return n <= 0 ? std::string()
+                  : std::string(buffer, std::min<std::size_t>(sizeof buffer, static_cast<std::size_t>(n)));
   }
 
  private:
@@ -248,7 +252,8 @@ TEST(Admission, AStolenCertificateOverAnotherKeyIsRefused) {
   TestAgent victim(realm, Keys{});
   host.open();
   Stranger thief(host, identity::CurveKeys::generate());
-  // A well-formed greeting (kind 3) with the victim's chain: [version, oldest, chain, endpoint, process, sequence, window].
+  // A well-formed greeting (kind 3) with the victim's chain: [version, oldest, chain, endpoint, process,
+  // sequence, window].
   wire::Encoder e;
   e.array(7);
   e.u64(1);
@@ -276,8 +281,9 @@ TEST(Admission, UnreadableAndOverlongGreetingsAreRefused) {
   TestAgent host(realm, Keys{});
   host.open();
   std::uint64_t denied = 0;
-  for (const std::string& greeting : {std::string("\x03"), "\x03" + std::string(70'000, 'x'), "\x03" + identity::random_bytes(500),
-                                      std::string("\x09garbage"), "\x09" + identity::random_bytes(500)}) {
+  for (const std::string& greeting :
+       {std::string("\x03"), "\x03" + std::string(70'000, 'x'), "\x03" + identity::random_bytes(500),
+        std::string("\x09garbage"), "\x09" + identity::random_bytes(500)}) {
     Stranger stranger(host, identity::CurveKeys::generate());
     stranger.say(greeting);
     ++denied;

@@ -1,5 +1,5 @@
-// Goal: a transport with a configuration that cannot work is refused with the reason. Method: one wrong thing at a
-// time.
+// Goal: a transport with a configuration that cannot work is refused with the reason. Method: one wrong thing
+// at a time.
 #include "tests/unit/link/fixture.h"
 
 namespace shoal::link {
@@ -24,7 +24,8 @@ TEST(TransportConfig, APortInUseIsNamed) {
 TEST(TransportConfig, MalformedAndForeignAddressesAreRefused) {
   Realm realm;
   TestAgent agent(realm, Keys{});
-  for (const char* bind : {"nonsense", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://192.0.2.1:0"}) {
+  for (const char* bind :
+       {"nonsense", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://192.0.2.1:0"}) {
     agent.config.bind = bind;
     EXPECT_EQ(refusal_of(agent.config).code, Code::kInvalid) << bind;
   }

@@ -1,6 +1,7 @@
 // tests/unit/link/fixture.h
 //
-// Agents with transports on loopback, all polled by the test's own thread: no sleeps, every wait is for a condition.
+// Agents with transports on loopback, all polled by the test's own thread: no sleeps, every wait is for a
+// condition.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -40,11 +41,13 @@ struct Keys {
 struct Realm {
   identity::KeyPair root = identity::KeyPair::generate();
   identity::KeyPair issuer_key = identity::KeyPair::generate();
-  identity::Signed leave = identity::delegate_issuer(root, issuer_key.public_key(), {identity::kRoleAgent}, wall_now());
+  identity::Signed leave =
+      identity::delegate_issuer(root, issuer_key.public_key(), {identity::kRoleAgent}, wall_now());
   RealmId id = identity::realm_id_of(root.public_key());
   identity::Issuer issuer{issuer_key, leave};
 
-  identity::CertificateChain certify(const Keys& keys, WallTime now = wall_now(), const std::string& name = "agent") const {
+  identity::CertificateChain certify(const Keys& keys, WallTime now = wall_now(),
+                                     const std::string& name = "agent") const {
     identity::Certificate c;
     c.public_key = keys.key.public_key();
     c.curve_key = keys.curve.public_key;
@@ -72,7 +75,9 @@ class TestAgent {
 
   AgentId id() const { return keys_.id(); }
   const Keys& keys() const { return keys_; }
-  void dial(const TestAgent& other) { transport->dial(other.id(), other.transport->endpoint(), other.keys_.curve.public_key); }
+  void dial(const TestAgent& other) {
+    transport->dial(other.id(), other.transport->endpoint(), other.keys_.curve.public_key);
+  }
 
   void poll() {
     std::vector<Event> came;

@@ -1,6 +1,6 @@
-// Goal: a neighbour that is slower than its credit costs the sender a bounded amount of memory, every frame is either
-// delivered or refused, and the sender learns when to go on. Method: the arithmetic alone, then a neighbour that does
-// not poll for a while.
+// Goal: a neighbour that is slower than its credit costs the sender a bounded amount of memory, every frame
+// is either delivered or refused, and the sender learns when to go on. Method: the arithmetic alone, then a
+// neighbour that does not poll for a while.
 #include "protocol/link/flow.h"
 
 #include "tests/unit/link/fixture.h"

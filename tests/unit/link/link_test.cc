@@ -1,5 +1,5 @@
-// Goal: two certified agents get one link, frames pass both ways in order and whole, and every end of a link is
-// reported. Method: two transports on loopback, polled as a daemon would.
+// Goal: two certified agents get one link, frames pass both ways in order and whole, and every end of a link
+// is reported. Method: two transports on loopback, polled as a daemon would.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -152,7 +152,8 @@ TEST(Link, APoliteCloseDeliversWhatWasSent) {
   Pair p;
   p.low->dial(*p.high);
   ASSERT_TRUE(link_up(*p.low, *p.high));
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE(p.low->transport->send(p.high->id(), std::string(10'000, 'a')).has_value());
+  for (int i = 0; i < 100; ++i)
+    ASSERT_TRUE(p.low->transport->send(p.high->id(), std::string(10'000, 'a')).has_value());
   p.low->transport->close(seconds(5));
   ASSERT_TRUE(run_until({p.high.get()}, [&] { return p.high->count<event::LinkDown>() == 1; }));
   EXPECT_EQ(p.high->count<event::Frame>(), 100U);
@@ -164,7 +165,8 @@ TEST(Link, DialToAClosedPortIsRefusedAtOnce) {
   const Bytes key = p.high->keys().curve.public_key;
   p.high->transport.reset();
   p.low->transport->dial(p.high->id(), endpoint, key);
-  ASSERT_TRUE(run_until({p.low.get()}, [&] { return p.low->count<event::LinkDown>() == 1; }, std::chrono::seconds(2)));
+  ASSERT_TRUE(run_until(
+      {p.low.get()}, [&] { return p.low->count<event::LinkDown>() == 1; }, std::chrono::seconds(2)));
   const auto down = p.low->take<event::LinkDown>();
   EXPECT_TRUE(down->refused) << down->reason;
   EXPECT_EQ(down->neighbour, p.high->id());
@@ -172,7 +174,8 @@ TEST(Link, DialToAClosedPortIsRefusedAtOnce) {
 
 TEST(Link, DialToNonsenseIsAnsweredNotRefused) {
   Pair p;
-  for (const char* endpoint : {"", "tcp://", "nonsense", "tcp://127.0.0.1:notaport", "ipc:///no/such/dir/x"}) {
+  for (const char* endpoint :
+       {"", "tcp://", "nonsense", "tcp://127.0.0.1:notaport", "ipc:///no/such/dir/x"}) {
     p.low->transport->dial(p.high->id(), endpoint, p.high->keys().curve.public_key);
     ASSERT_TRUE(run_until({p.low.get()}, [&] { return p.low->count<event::LinkDown>() == 1; })) << endpoint;
     EXPECT_FALSE(p.low->take<event::LinkDown>()->refused) << endpoint;
@@ -254,7 +257,8 @@ TEST(Link, ARestartedNeighbourReplacesItsOldLink) {
   Pair p;
   p.low->dial(*p.high);
   ASSERT_TRUE(link_up(*p.low, *p.high));
-  // A second life of `low` with the same keys, while the first has not gone: as after a crash not yet noticed.
+  // A second life of `low` with the same keys, while the first has not gone: as after a crash not yet
+  // noticed.
   TestAgent reborn(p.realm, p.low->keys());
   reborn.open();
   reborn.dial(*p.high);

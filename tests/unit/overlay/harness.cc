@@ -121,6 +121,7 @@ void World::inject(AgentId to, AgentId neighbour, const wire::Envelope& envelope
 
 std::optional<int> World::route(AgentId from, const wire::Address& target) {
   probe_hops_.reset();
+  loss_ = "on a link";
   wire::Envelope probe;
   probe.kind = kProbeKind;
   probe.source = (*this)[from].address();
@@ -183,7 +184,7 @@ void World::carry_out(AgentId agent, Output& output) {
     if (linked(agent, hang_up->neighbour)) {
       break_link(agent, hang_up->neighbour, agent);
     } else {
-      ++pairs_[key_of(agent, hang_up->neighbour)].generation;
+      ++pairs_[key_of(agent, hang_up->neighbour)].dials[agent];
     }
   } else if (auto* persist = std::get_if<out::Persist>(&output)) {
     host.durable_at = std::max(host.durable_at, now_ + microseconds(rng_.between(1000, 9000)));
@@ -202,7 +203,13 @@ void World::carry_out(AgentId agent, Output& output) {
 
 void World::forward(AgentId from, wire::Envelope envelope) {
   const auto hop = hosts_.at(from).overlay->next_hop(envelope.target);
-  if (!hop || !linked(from, *hop) || envelope.hops >= wire::Envelope::kHopsMax) return;
+  if (!hop || !linked(from, *hop) || envelope.hops >= wire::Envelope::kHopsMax) {
+    if (envelope.kind == kProbeKind) {
+      loss_ = "at " + std::to_string(from.low()) + " to " + (hop ? std::to_string(hop->low()) : "nowhere") + " after " +
+              std::to_string(envelope.hops);
+    }
+    return;
+  }
   const AgentId to = *hop;
   const Bytes encoded = wire::encode(envelope);
   ++frames_;
@@ -241,11 +248,11 @@ void World::forward(AgentId from, wire::Envelope envelope) {
 void World::dial(AgentId from, AgentId to, const std::string& endpoint) {
   Pair& pair = pairs_[key_of(from, to)];
   if (pair.up) return;
-  const std::uint64_t generation = pair.generation;
+  const std::uint64_t attempt = ++pair.dials[from];
   const std::uint64_t life = hosts_.at(from).life;
-  const auto same = [this, from, to, generation, life] {
-    const Pair& p = pairs_[key_of(from, to)];
-    return p.generation == generation && !p.up && hosts_.at(from).life == life;
+  const auto same = [this, from, to, attempt, life] {
+    Pair& p = pairs_[key_of(from, to)];
+    return p.dials[from] == attempt && !p.up && hosts_.at(from).life == life;
   };
   const bool exists = hosts_.count(to) != 0 && hosts_.at(to).config.endpoint == endpoint;
   if (!exists || separated(from, to) || hosts_.at(to).silent) {

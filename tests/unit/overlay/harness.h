@@ -65,6 +65,9 @@ class World {
   // Puts a probe frame on its way and returns how many hops it took, or nullopt if it was lost.
   std::optional<int> route(AgentId from, const wire::Address& target);
 
+  // Where and why the last such frame was lost.
+  const std::string& loss() const { return loss_; }
+
   // Everyone that runs has the same living members, exactly `expected`, in the home region.
   bool agree(const std::vector<AgentId>& expected);
   // The one head that all of `region` name, if they agree and it agrees too.
@@ -88,6 +91,7 @@ class World {
     std::uint64_t generation = 0;
     bool up = false;
     std::map<AgentId, Instant> arrival;
+    std::map<AgentId, std::uint64_t> dials;  // by each end: a hang-up forgets only its own
   };
   using Key = std::pair<AgentId, AgentId>;
   static Key key_of(AgentId a, AgentId b) { return a < b ? Key{a, b} : Key{b, a}; }
@@ -119,6 +123,7 @@ class World {
   std::uint64_t frames_ = 0;
   std::uint64_t bytes_ = 0;
   std::optional<int> probe_hops_;
+  std::string loss_;
 };
 
 }  // namespace shoal::overlay

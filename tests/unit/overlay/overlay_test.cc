@@ -153,7 +153,7 @@ TEST(Overlay, PairWithAParentElectsByItsWitness) {
   ASSERT_EQ(world.common_head({fog1, fog2}), fog1);
   world.kill(fog1, Death::kSilent);
   ASSERT_TRUE(world.run_until([&] { return world[fog2].is_head(); }, seconds(20)));
-  EXPECT_LT(world[fog2].head_epoch(), Epoch(1U << kForcedBits)) << "by votes, not by force";
+  EXPECT_LT(world[fog2].head_epoch(), Epoch(std::uint64_t{1} << kForcedShift)) << "by votes, not by force";
 }
 
 TEST(Overlay, MinorityElectsNobody) {

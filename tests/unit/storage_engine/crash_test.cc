@@ -1,6 +1,7 @@
 // Goal: nothing acknowledged is lost by kill -9 at any moment.
-// Method: a child process writes keys, small and large objects, erases and journals, and reports each acknowledgement
-// through a pipe; the parent kills it after a random number of reports, opens the directory and looks for all of them.
+// Method: a child process writes keys, small and large objects, erases and journals, and reports each
+// acknowledgement through a pipe; the parent kills it after a random number of reports, opens the directory
+// and looks for all of them.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,7 +15,9 @@ namespace {
 
 constexpr std::uint64_t kErasedFlag = 1ULL << 62;
 
-std::size_t size_of(std::uint64_t n) { return n % 3 == 0 ? 60'000 + n % 1'000 : 200 + n % 100; }
+std::size_t size_of(std::uint64_t n) {
+  return n % 3 == 0 ? 60'000 + n % 1'000 : 200 + n % 100;
+}
 
 // Writes until killed. Number n: a key, an object, a journal record; every fifth object is erased again.
 [[noreturn]] void child(const EngineConfig& config, std::uint64_t from, int report) {

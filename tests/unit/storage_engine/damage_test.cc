@@ -1,5 +1,5 @@
-// Goal: damaged bytes are found, never served, and harm nothing else; what was not acknowledged disappears quietly.
-// Method: files are changed behind the engine's back.
+// Goal: damaged bytes are found, never served, and harm nothing else; what was not acknowledged disappears
+// quietly. Method: files are changed behind the engine's back.
 #include "tests/unit/storage_engine/fixture.h"
 
 namespace shoal::storage::testing {
@@ -104,7 +104,8 @@ TEST_F(EngineTest, AMissingSegmentIsDamage) {
 
 TEST_F(EngineTest, JournalsKeepOrderAndSurviveRestarts) {
   open();
-  for (int i = 0; i < 1'000; ++i) engine->append("app-1", Bytes("record " + std::to_string(i)), i == 999 ? ++last : 0);
+  for (int i = 0; i < 1'000; ++i)
+    engine->append("app-1", Bytes("record " + std::to_string(i)), i == 999 ? ++last : 0);
   ASSERT_TRUE(wait(last));
   reopen();
   engine->append("app-1", Bytes("more"), ++last);

@@ -16,7 +16,9 @@
 
 namespace shoal::storage::testing {
 
-inline ObjectId object_id(std::uint64_t n) { return ObjectId(mix64(n ^ 4711), mix64(n)); }
+inline ObjectId object_id(std::uint64_t n) {
+  return ObjectId(mix64(n ^ 4711), mix64(n));
+}
 
 // Not SHA-256: any function of the content will do to show that it is called.
 inline ObjectId fake_hash(std::string_view content) {
@@ -29,7 +31,8 @@ inline Bytes content_of(std::uint64_t seed, std::size_t bytes) {
   out.resize(bytes);
   for (std::size_t i = 0; i < bytes; i += 8) {
     const std::uint64_t word = mix64(seed * 1'000'003 + i);
-    for (std::size_t j = i; j < std::min(bytes, i + 8); ++j) out[j] = static_cast<char>(word >> (8 * (j - i)));
+    for (std::size_t j = i; j < std::min(bytes, i + 8); ++j)
+      out[j] = static_cast<char>(word >> (8 * (j - i)));
   }
   return out;
 }
@@ -88,7 +91,8 @@ struct EngineTest : ::testing::Test {
   }
   std::vector<std::string> segment_files() const {
     std::vector<std::string> out;
-    for (const auto& entry : std::filesystem::directory_iterator(config.dir + "/segments")) out.push_back(entry.path());
+    for (const auto& entry : std::filesystem::directory_iterator(config.dir + "/segments"))
+      out.push_back(entry.path());
     std::sort(out.begin(), out.end());
     return out;
   }

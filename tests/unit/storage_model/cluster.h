@@ -1,6 +1,6 @@
-// Several store machines in virtual time, with a network that delays, loses what crosses a cut, and forgets what was
-// sent to the dead; disks that keep what was persisted; and a membership oracle with a detection delay. What the tests
-// of this folder share.
+// Several store machines in virtual time, with a network that delays, loses what crosses a cut, and forgets
+// what was sent to the dead; disks that keep what was persisted; and a membership oracle with a detection
+// delay. What the tests of this folder share.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,9 +20,15 @@
 
 namespace shoal::storage::testing {
 
-inline AgentId agent_id(std::uint64_t n) { return AgentId(mix64(n), n); }
-inline RegionId region_id(std::uint64_t n) { return RegionId(mix64(n ^ 77), n); }
-inline ObjectId object_id(std::uint64_t n) { return ObjectId(mix64(n ^ 4711), mix64(n)); }
+inline AgentId agent_id(std::uint64_t n) {
+  return AgentId(mix64(n), n);
+}
+inline RegionId region_id(std::uint64_t n) {
+  return RegionId(mix64(n ^ 77), n);
+}
+inline ObjectId object_id(std::uint64_t n) {
+  return ObjectId(mix64(n ^ 4711), mix64(n));
+}
 
 class Cluster {
  public:
@@ -34,8 +40,8 @@ class Cluster {
     std::vector<RegionId> path;
     std::unique_ptr<Store> store;  // empty: dead
     std::uint64_t life = 0;
-    std::map<ObjectId, Manifest> disk;       // bytes and manifests that are durable
-    std::map<std::string, Record> records;   // durable records
+    std::map<ObjectId, Manifest> disk;      // bytes and manifests that are durable
+    std::map<std::string, Record> records;  // durable records
     bool disk_full = false;
     std::map<std::uint64_t, Output> answers;  // by request
     std::set<AgentId> sees;                   // peers it was told of
@@ -71,9 +77,7 @@ class Cluster {
     at(id).sees.clear();
     after(detection, [this] { refresh(); });
   }
-  void restart(AgentId id) {
-    boot(id);
-  }
+  void restart(AgentId id) { boot(id); }
   void wipe(AgentId id) {
     at(id).disk.clear();
     at(id).records.clear();
@@ -89,7 +93,8 @@ class Cluster {
   }
 
   // ---- requests ----
-  std::uint64_t put(AgentId id, ObjectId object, Level level, std::uint32_t replicas = 2, std::uint64_t bytes = 100) {
+  std::uint64_t put(AgentId id, ObjectId object, Level level, std::uint32_t replicas = 2,
+                    std::uint64_t bytes = 100) {
     in::Put put;
     put.request = ++last_request_;
     put.manifest.object = object;
@@ -106,7 +111,8 @@ class Cluster {
     step(id, request);
     return request.request;
   }
-  std::uint64_t set(AgentId id, const std::string& name, const std::string& value, Level level = Level::kLocal) {
+  std::uint64_t set(AgentId id, const std::string& name, const std::string& value,
+                    Level level = Level::kLocal) {
     in::SetRecord request;
     request.name = name;
     request.value = Bytes(value);
@@ -122,7 +128,8 @@ class Cluster {
     if (!came) return Answer{};
     return std::get<Answer>(at(id).answers.at(request));
   }
-  Result<Manifest> locate(AgentId id, ObjectId object, Duration limit = seconds(2), std::vector<AgentId> failed = {}) {
+  Result<Manifest> locate(AgentId id, ObjectId object, Duration limit = seconds(2),
+                          std::vector<AgentId> failed = {}) {
     in::Locate request;
     request.object = object;
     request.failed = std::move(failed);
@@ -175,7 +182,9 @@ class Cluster {
              return !one.second.store || one.second.store->next_deadline() == Instant::never();
            });
   }
-  void settle() { run_until([this] { return idle(); }, seconds(60)); }
+  void settle() {
+    run_until([this] { return idle(); }, seconds(60));
+  }
 
   void step(AgentId id, const Input& input) {
     Agent& agent = at(id);
@@ -226,7 +235,8 @@ class Cluster {
         std::vector<RegionId> parent = agent.path;
         parent.pop_back();
         const bool above = is_head && peer.path == parent;
-        const bool visible = peer.store && (peer.path == agent.path || above) && !severed(agent.path, peer.path);
+        const bool visible =
+            peer.store && (peer.path == agent.path || above) && !severed(agent.path, peer.path);
         if (visible && agent.sees.insert(other).second) {
           step(id, in::PeerUp{peer.address(), peer.host, above});
         } else if (!visible && agent.sees.erase(other) > 0) {
@@ -259,7 +269,8 @@ class Cluster {
       const AgentId target = send->envelope.target.agent;
       const Duration delay = microseconds(rng_.between(500, 5'000));
       after(delay, [this, target, envelope = send->envelope] {
-        if (agents_.contains(target) && !severed(envelope.source.path, at(target).path)) step(target, in::Frame{envelope});
+        if (agents_.contains(target) && !severed(envelope.source.path, at(target).path))
+          step(target, in::Frame{envelope});
       });
     } else if (auto* pull = std::get_if<out::Pull>(&output)) {
       ++pulls;
@@ -267,7 +278,8 @@ class Cluster {
         if (mine()) finish_pull(id, manifest);
       });
     } else if (auto* persist = std::get_if<out::PersistManifest>(&output)) {
-      if (agent.disk.contains(persist->manifest.object)) agent.disk[persist->manifest.object] = persist->manifest;
+      if (agent.disk.contains(persist->manifest.object))
+        agent.disk[persist->manifest.object] = persist->manifest;
     } else if (auto* record = std::get_if<out::PersistRecord>(&output)) {
       after(milliseconds(2), [this, id, mine, ticket = record->ticket, value = record->record] {
         if (!mine()) return;

@@ -8,11 +8,14 @@
 #include <map>
 
 #include "protocol/base/hash.h"
+#include "storage/model/tombstone.h"
 
 namespace shoal::storage {
 namespace {
 
-AgentId agent(std::uint64_t n) { return AgentId(mix64(n), n); }
+AgentId agent(std::uint64_t n) {
+  return AgentId(mix64(n), n);
+}
 
 TEST(Placement, Log2IsAccurate) {
   for (std::uint64_t n = 1; n < 10'000; ++n) {
@@ -26,7 +29,8 @@ TEST(Placement, Log2IsAccurate) {
 
 TEST(Placement, WeightsAreFollowed) {
   std::map<AgentId, int> first;
-  for (std::uint64_t key = 0; key < 30'000; ++key) ++first[rank(mix64(key), {{agent(1), 1}, {agent(2), 2}, {agent(3), 0}}).front()];
+  for (std::uint64_t key = 0; key < 30'000; ++key)
+    ++first[rank(mix64(key), {{agent(1), 1}, {agent(2), 2}, {agent(3), 0}}).front()];
   EXPECT_NEAR(first[agent(1)], 10'000, 400);
   EXPECT_NEAR(first[agent(2)], 20'000, 400);
   EXPECT_EQ(first.count(agent(3)), 0U) << "weight 0 is never chosen";
@@ -57,7 +61,7 @@ TEST(Placement, FewMembersAreNoProblem) {
 
 TEST(Placement, TombstonesLiveWithTheirObject) {
   const ObjectId object(1, 2);
-  EXPECT_EQ(placement_key("~gone/" + object.hex()), placement_key(object));
+  EXPECT_EQ(placement_key(tombstone_name(object, 7)), placement_key(object));
   EXPECT_NE(placement_key(std::string("alias/a")), placement_key(std::string("alias/b")));
 }
 
@@ -72,7 +76,8 @@ TEST(Placement, GoldenValues) {
   }
   std::string picked;
   for (std::uint64_t key = 0; key < 8; ++key) {
-    picked += std::to_string(directory_of(key, members, 2)[0].low()) + std::to_string(rank(key, candidates)[0].low()) + " ";
+    picked += std::to_string(directory_of(key, members, 2)[0].low()) +
+              std::to_string(rank(key, candidates)[0].low()) + " ";
   }
   EXPECT_EQ(picked, "15 43 35 55 34 45 24 43 ");
 }

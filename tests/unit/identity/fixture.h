@@ -1,6 +1,6 @@
-// tests/unit/identity/temp_dir.h
+// tests/unit/identity/fixture.h
 //
-// A directory that goes when the test does.
+// What the tests of this folder share: a time to count from, and a directory that goes when the test does.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,7 +9,14 @@
 #include <filesystem>
 #include <string>
 
+#include "protocol/base/time.h"
+
 namespace shoal::identity {
+
+constexpr WallTime kNow{1'800'000'000'000};
+inline WallTime later(std::int64_t ms) {
+  return {kNow.unix_ms + ms};
+}
 
 class TempDir {
  public:

@@ -12,6 +12,7 @@
 namespace shoal::daemon {
 namespace {
 
+constexpr std::size_t kAttemptsShown = 16;
 constexpr Duration kTreeTimeout = seconds(2);  // for each level below
 
 std::int64_t resident_bytes() {
@@ -43,7 +44,26 @@ wire::Dynamic Daemon::Impl::status() const {
   out["object_bytes"] = engine->usage().object_bytes;
   out["home"] = home.dir();
   out["python"] = python;
+  out["attempts_finished"] = executors->counters().finished;
+  out["executors"] = executors->counters().executors;
+  out["confinement"] = executors->confinement();
+  wire::Dynamic::Array running;
+  for (const auto& [attempt, function] : attempts_running) {
+    if (running.size() == kAttemptsShown) break;
+    running.emplace_back(function);
+  }
+  out["attempts_running"] = std::move(running);
   return wire::Dynamic(std::move(out));
+}
+
+std::string Daemon::Impl::agent_name(const std::string& hex) const {
+  const auto id = AgentId::from_hex_text(hex);
+  if (!id) return hex;
+  for (const auto scope : {overlay::Scope::kHome, overlay::Scope::kParent}) {
+    const auto& members = node->overlay().members(scope);
+    if (auto member = members.find(*id); member != members.end()) return member->second.name;
+  }
+  return id->brief();
 }
 
 void Daemon::Impl::request_status(const Requester& from, const Params& /*params*/) {

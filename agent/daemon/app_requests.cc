@@ -167,7 +167,7 @@ void Daemon::Impl::tell_progress() {
   reactor->set_timer(progress_timer, agent::Reactor::now() + kProgressEvery);
   query_scheduler("apps", {}, [this](Answer answer) {
     if (!answer) return;
-    const auto* rows = (*answer)["apps"].as_array();
+    const auto* rows = answer->as_array();
     if (rows == nullptr) return;
     for (const auto& row : *rows) {
       auto app = AppId::from_hex_text(row.text_or("app", ""));
@@ -198,12 +198,12 @@ void Daemon::Impl::request_app_list(const Requester& from, const Params& /*param
           {"ended_unix_ms", state.running ? wire::Dynamic() : wire::Dynamic(state.ended_unix_ms)}};
     }
     if (answer) {
-      if (const auto* known = (*answer)["apps"].as_array()) {
+      if (const auto* known = answer->as_array()) {
         for (const auto& row : *known) {
           if (row.as_map() == nullptr) continue;
           auto& merged = rows[row.text_or("app", "")];
           for (const auto& [key, value] : *row.as_map()) merged.emplace(key, value);
-          merged.emplace("state", "running");
+          if (merged.find("state") == merged.end() || row.text_or("state", "").empty()) merged["state"] = "running";
         }
       }
     }
@@ -224,8 +224,16 @@ void Daemon::Impl::request_app_query(const Requester& from, const Params& params
   }
   wire::Dynamic::Map onward = *params.as_map();
   onward["app"] = app->hex();
-  query_scheduler(params.text_or("query", ""), std::move(onward),
-                  [this, from](Answer answer) { reply(from, std::move(answer)); });
+  query_scheduler(params.text_or("query", ""), std::move(onward), [this, from](Answer answer) {
+    if (auto* rows = answer ? answer->as_array() : nullptr) {
+      for (auto& row : *rows) {
+        if (auto* map = row.as_map()) (*map)["agent_name"] = agent_name(row.text_or("agent", ""));
+      }
+      reply(from, wire::Dynamic(wire::Dynamic::Map{{"tasks", std::move(*answer)}}));
+      return;
+    }
+    reply(from, std::move(answer));
+  });
 }
 
 void Daemon::Impl::request_app_logs(const Requester& from, const Params& params) {

@@ -30,7 +30,7 @@ std::unique_ptr<executor::ExecutorPool> Daemon::Impl::open_executors(std::uint32
   config.files_dir = values->files_dir();
   config.log_dir = home.at("logs");
   executor::ExecutorPool::Events events;
-  events.done = [this](scheduler::in::AttemptsDone&& done) { feed(node::in::Scheduler(std::move(done))); };
+  events.done = [this](scheduler::in::AttemptsDone&& done) { on_attempts_done(std::move(done)); };
   events.blocked = [this](const scheduler::in::AttemptBlocked& blocked) {
     feed(node::in::Scheduler(blocked));
   };

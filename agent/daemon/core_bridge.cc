@@ -158,7 +158,17 @@ void Daemon::Impl::on_scheduler_output(node::out::Scheduler& output) {
 
 void Daemon::Impl::start_launch(scheduler::out::Launch& launch) {
   if (launch.language == "python" && launch.python.empty()) launch.python = python;
+  for (const auto& function : launch.functions) function_names[function.function] = function.name;
+  for (const auto& attempt : launch.attempts) {
+    auto known = function_names.find(attempt.function);
+    attempts_running[attempt.attempt] = known == function_names.end() ? launch.language : known->second;
+  }
   executors->launch(std::move(launch));
+}
+
+void Daemon::Impl::on_attempts_done(scheduler::in::AttemptsDone&& done) {
+  for (const auto& result : done.results) attempts_running.erase(result.attempt);
+  feed(node::in::Scheduler(std::move(done)));
 }
 
 }  // namespace shoal::daemon

@@ -60,6 +60,7 @@ struct Daemon::Impl {
   void begin_stop(const std::string& why);
   void finish_stop();
   wire::Dynamic status() const;
+  std::string agent_name(const std::string& hex) const;  // for people; the first digits of an unknown id
 
   // -- core_bridge.cc: the core's inputs and effects --
   void feed(node::Input input);
@@ -71,6 +72,7 @@ struct Daemon::Impl {
   void release_held();
   void send_now(const node::out::Send& send);
   void start_launch(scheduler::out::Launch& launch);
+  void on_attempts_done(scheduler::in::AttemptsDone&& done);
 
   // -- link_bridge.cc: other agents --
   void on_link_events();
@@ -197,6 +199,8 @@ struct Daemon::Impl {
   std::set<ClientId> drivers;                    // clients that opened an app
   std::map<AppId, std::vector<Requester>> watchers;  // of an app's output and end
   std::map<ClientId, AppId> app_of_driver;
+  std::map<FunctionId, std::string> function_names;         // of attempts that run here, for people
+  std::map<std::uint64_t, std::string> attempts_running;    // attempt → function
 
   std::string name;
   std::string python;

@@ -386,13 +386,13 @@ void Daemon::Impl::request_store_list(const Requester& from, const Params& /*par
             return;
           }
           wire::Dynamic::Array rows;
-          if (const auto* objects = (*answer)["objects"].as_array()) {
+          if (const auto* objects = answer->as_array()) {
             for (const auto& row : *objects) {
               wire::Dynamic::Map merged = row.as_map() != nullptr ? *row.as_map() : wire::Dynamic::Map{};
-              auto object = ObjectId::from_hex_text(row.text_or("object", ""));
+              merged["object"] = row.text_or("id", "");
+              auto object = ObjectId::from_hex_text(row.text_or("id", ""));
               auto known = object ? names.extract(*object) : std::map<ObjectId, std::string>::node_type{};
           if (!known.empty()) merged["alias"] = known.mapped();
-              if (const auto* holders = row["holders"].as_array()) merged["copies"] = holders->size();
               rows.emplace_back(std::move(merged));
             }
           }

@@ -43,6 +43,7 @@ bool Core::take_record(Attachment& at, const Member& record, AgentId from) {
         }
       }
       emit(out::MemberUp{at.scope, *member});
+      if (change != Change::kUpdated) links_.encourage(record.id, now_);
       if (!only_load) known_at_ = std::min(known_at_, now_ + kKnownGap * scale_);
       break;
     }

@@ -132,6 +132,8 @@ void Core::ask_for_votes() {
 }
 
 void Core::conclude_candidacy() {
+  // Votes count for the list they were asked under.
+  if (newer(home_ballot().roll, candidacy_.roll())) return candidacy_.stop();
   const auto outcome = candidacy_.outcome(absent_voters(), home_->path.size() > 1, kForceAfter * scale_, now_);
   if (outcome == Candidacy::Outcome::kOpen) return;
   const bool forced = outcome == Candidacy::Outcome::kForced;

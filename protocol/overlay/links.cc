@@ -86,6 +86,13 @@ void LinkTable::on_down(AgentId neighbour, Instant now) {
   link->fresh = false;
 }
 
+void LinkTable::encourage(AgentId peer, Instant now) {
+  Link* link = find(peer);
+  if (link == nullptr || link->state != Link::State::kDown) return;
+  link->failures = 0;
+  link->next_dial = now;
+}
+
 void LinkTable::drive(Instant now, std::vector<Output>& out) {
   for (auto it = links_.begin(); it != links_.end();) {
     Link& link = it->second;

@@ -58,6 +58,9 @@ class LinkTable {
   bool on_up(AgentId neighbour, Instant now);
   void on_down(AgentId neighbour, Instant now);
 
+  // There is news that this peer lives: do not wait out the back-off of earlier failures.
+  void encourage(AgentId peer, Instant now);
+
   // Dials, gives up dials, hangs up and forgets. Cheap enough for every tick. O(links).
   void drive(Instant now, std::vector<Output>& out);
   void hang_up_all(std::vector<Output>& out);

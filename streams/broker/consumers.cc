@@ -100,7 +100,7 @@ Result<> Consumers::load() {
   auto saved = wire::decode<SavedGroups>(*bytes);
   if (!saved) return fail(Code::kCorrupt, path_ + " is damaged: remove it to let all groups start anew");
   for (const SavedGroup& group : saved->groups) {
-    groups_.try_emplace(group.key, Members{Group::restore(group.state, partitions_), group.broadcast, {}});
+    groups_.try_emplace(group.key, Members{Group::restore(group.state, partitions_), group.broadcast, {}, {}});
   }
   return {};
 }
@@ -140,7 +140,7 @@ Result<std::string> Consumers::find_or_make(const PollRequest& request) {
       return fail(Code::kExhausted, fmt::format("the stream has {} consumer groups already, the most this agent allows: "
                                                 "use an existing group", groups_.size()));
     }
-    it = groups_.try_emplace(key, Members{Group(mode, partitions_), broadcast, {}}).first;
+    it = groups_.try_emplace(key, Members{Group(mode, partitions_), broadcast, {}, {}}).first;
   } else if (it->second.group.mode() != mode && it->second.group.consumer_count() == 0) {
     Group::State state = it->second.group.state();
     state.mode = mode;
@@ -206,6 +206,7 @@ void Consumers::poll(Instant now, Caller caller, PollRequest request, Source sou
   settle(members, request);
   changed(now);
   source.engine.watch();
+  if (!members.fresh) members.fresh = source.engine.refresh();
   const Instant deadline = now + request.timeout;
   waiting_.push_back({std::move(caller), std::move(request), std::move(*key), deadline});
   serve(now, source, answers);
@@ -216,7 +217,8 @@ bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std:
   Members& members = groups_.at(waiting.key);
   Group& group = members.group;
   const std::string& consumer = waiting.request.consumer;
-  for (std::uint32_t i = 0; i < partitions_ && source.engine.ready(); ++i) {
+  const bool can_position = source.engine.ready() && members.fresh && source.engine.is_fresh(*members.fresh);
+  for (std::uint32_t i = 0; i < partitions_ && can_position; ++i) {
     if (!group.has_position(i)) group.seek(i, start_of(waiting.request.start, extents[i]));
   }
   const std::size_t max = std::min(share, waiting.request.max);

@@ -76,6 +76,7 @@ class Consumers {
     Group group;
     bool broadcast = false;
     std::map<std::string, Member> by_name;
+    std::optional<std::uint64_t> fresh;  // Engine::refresh(): its extents give a new group its position
   };
   struct Waiting {
     Caller caller;

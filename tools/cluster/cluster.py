@@ -56,7 +56,7 @@ def namespaces_available() -> bool:
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
     if made.returncode != 0:
         return False
-    linked = subprocess.run(["ip", "-n", probe, "link", "add", "a", "type", "veth", "peer", "name", "b"],
+    linked = subprocess.run(["ip", "-n", probe, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"],
                             capture_output=True, check=False)
     subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return linked.returncode == 0
@@ -117,7 +117,7 @@ class Agent:
 
     def json(self, *arguments: str, timeout: float = 60) -> Any:
         """The JSON that `shoal … -o json` prints."""
-        return json.loads(self.shoal(*arguments, "-o", "json", timeout=timeout).stdout)
+        return json.loads(self.shoal("-o", "json", *arguments, timeout=timeout).stdout)
 
     def prefix(self) -> list[str]:
         """What runs a command on this agent's host."""

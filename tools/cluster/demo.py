@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples/python"))
+for folder in ("examples/python", "sdk/python"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / folder))
 
 from cluster import SOURCE, Agent, Cluster, ClusterError, namespaces_available, run, started, wait_until
 
@@ -101,7 +102,7 @@ def build_hierarchy(cluster: Cluster) -> dict[str, Agent]:
     cloud = cluster.found("cloud-1", region="cloud", computing_units=1, labels={"tier": "cloud"})
     cluster.join("cloud-2", cloud, computing_units=1, labels={"tier": "cloud"})
     fog = cluster.join("fog-1", cloud, child_region="fog", computing_units=1, labels={"tier": "gateway"})
-    wait_until(lambda: fog.json("status").get("head_self") or fog.json("agents"), 10, "the fog region stands")
+    wait_until(lambda: fog.json("status")["attached"], 10, "the fog region stands below the cloud")
     for name in ("fog-2", "fog-3"):
         cluster.join(name, fog, computing_units=2, labels={"tier": "fog"})
     for name, city in (("edge-1", "seattle"), ("edge-2", "san-francisco")):
@@ -124,11 +125,11 @@ def print_tree(region: dict[str, Any], indent: str = "    ") -> None:
         print_tree(child, indent + "    ")
 
 
-def running_on(driver: Agent, app: str, function: str) -> str:
-    """The name of the agent that runs a task of `function`, or nothing."""
-    for row in driver.json("tasks", app, "--limit", "1000")["tasks"]:
-        if str(row["function"]).endswith(function) and row["state"] == "running":
-            return str(row.get("agent_name") or row.get("agent") or "")
+def running_on(cluster: Cluster, function: str) -> str:
+    """The name of the agent whose executors run `function` now, or nothing."""
+    for agent in cluster.agents.values():
+        if agent.process is not None and any(str(name).endswith(function) for name in agent.json("status")["attempts_running"]):
+            return agent.name
     return ""
 
 
@@ -189,21 +190,21 @@ def play(cluster: Cluster, feeds: dict[str, list[bytes]], directory: Path, out: 
         say(f"mosquitto at port {port}; a sensor is attached to each edge agent")
         app = driver.json("submit", str(SOURCE / "examples/python/city_temperatures.py"), "--run", f"demo-{os.getpid()}", "--url", url)["app"]
         say(f"application {app[:8]} submitted to cloud-1; its tasks may run anywhere")
-        wait_until(lambda: running_on(driver, app, "watch_seattle") and running_on(driver, app, "gather_weeks"), 30, "stream tasks run")
-        replays = [threading.Thread(target=replay, args=(prefix, broker_address, port, city, feed)) for city, feed in feeds.items()]
+        wait_until(lambda: running_on(cluster, "watch_seattle") and running_on(cluster, "gather_weeks"), 30, "stream tasks run")
+        replays = [threading.Thread(target=replay, args=(prefix, broker_address, port, city, feed), daemon=True) for city, feed in feeds.items()]
         for thread in replays:
             thread.start()
         begin = time.monotonic()
         time.sleep(PACE_S * 0.3)
 
-        victim = running_on(driver, app, "gather_weeks")
+        victim = running_on(cluster, "gather_weeks")
         victim = victim if victim in agents else "fog-2"
         say(f"killing {victim} (SIGKILL) while it gathers weeks")
         agents[victim].kill()
         killed = time.monotonic()
-        wait_until(lambda: running_on(driver, app, "gather_weeks") not in ("", victim), 40, "another agent took over")
+        wait_until(lambda: running_on(cluster, "gather_weeks") not in ("", victim), 40, "another agent took over")
         recovery = time.monotonic() - killed
-        say(f"{running_on(driver, app, 'gather_weeks')} took over after {recovery:.1f} s")
+        say(f"{running_on(cluster, 'gather_weeks')} took over after {recovery:.1f} s")
         if isolated:
             say("cutting the uplink of edge-1 for 5 s")
             agents["edge-1"].set_uplink(False)
@@ -261,11 +262,8 @@ def report(cluster: Cluster, driver: Agent, app: str, code: subprocess.Completed
     for row in driver.json("streams")["streams"]:
         print(f"  stream {row['name']:24} {row.get('records', '-')!s:>7} records")
     tasks = driver.json("tasks", app, "--limit", "10000")["tasks"]
-    per_agent: dict[str, int] = {}
-    for row in tasks:
-        where = str(row.get("agent_name") or row.get("agent") or "-")
-        per_agent[where] = per_agent.get(where, 0) + 1
-    print(f"  tasks: {len(tasks)} in {took:.1f} s;  " + ", ".join(f"{name} {count}" for name, count in sorted(per_agent.items())))
+    finished = {name: agent.json("status")["attempts_finished"] for name, agent in cluster.agents.items() if agent.process}
+    print(f"  tasks: {len(tasks)} in {took:.1f} s;  run by " + ", ".join(f"{name} {count}" for name, count in sorted(finished.items())))
     print(f"  recovered: {victim} was killed, its stream task ran again elsewhere after {recovery:.1f} s")
     for name in ("graph", "timeline"):
         (out / f"{name}.svg").write_text(driver.shoal(name, app).stdout)

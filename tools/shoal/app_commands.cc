@@ -71,13 +71,13 @@ class ProgressLine {
   void draw(const wire::Dynamic& counts) {
     if (!shown_) return;
     const std::int64_t done = counts.int_or("done", 0);
-    const std::int64_t total = counts.int_or("submitted", 0);
+    const std::int64_t total = counts.int_or("tasks", 0);
     if (total == 0) return;
     constexpr std::int64_t kWidth = 24;
     const auto full = static_cast<std::size_t>(done * kWidth / total);
-    fmt::print(stderr, "\r\x1b[K[{}{}] {}/{} tasks, {} running, {} failed", std::string(full, '#'),
+    fmt::print(stderr, "\r\x1b[K[{}{}] {}/{} tasks, {} unfinished, {} failed", std::string(full, '#'),
                std::string(static_cast<std::size_t>(kWidth) - full, '.'), done, total,
-               counts.int_or("running", 0), counts.int_or("failed", 0));
+               counts.int_or("unfinished", 0), counts.int_or("failed", 0));
     drawn_ = true;
   }
 
@@ -191,8 +191,8 @@ int run_apps(Context& context) {
                    {{"app", "APP"},
                     {"name", "NAME"},
                     {"state", "STATE"},
-                    {"submitted", "TASKS"},
-                    {"running", "RUNNING"},
+                    {"tasks", "TASKS"},
+                    {"unfinished", "UNFINISHED"},
                     {"done", "DONE"},
                     {"failed", "FAILED"},
                     {"exit_code", "EXIT"}});
@@ -207,7 +207,7 @@ int run_tasks(Context& context) {
                    {{"task", "TASK"},
                     {"function", "FUNCTION"},
                     {"state", "STATE"},
-                    {"agent", "AGENT"},
+                    {"agent_name", "AGENT"},
                     {"attempts", "ATTEMPTS"},
                     {"why", "WHY"}});
 }

@@ -32,10 +32,10 @@ std::vector<Task> tasks_of(const wire::Dynamic& trace) {
     Task task;
     task.id = row.int_or("task", 0);
     task.function = row.text_or("function", "?");
-    task.agent = row.text_or("agent", "");
+    task.agent = row.text_or("agent_name", "");
     task.start_us = row.int_or("start_us", 0);
     task.end_us = std::max(task.start_us, row.int_or("end_us", 0));
-    if (const auto* depends = row["depends"].as_array()) {
+    if (const auto* depends = row["after"].as_array()) {
       for (const auto& dependency : *depends) {
         if (const auto* id = dependency.as_int()) task.depends.push_back(*id);
       }

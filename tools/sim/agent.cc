@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <utility>
 
-#include "protocol/base/check.h"
+#include "tools/sim/describe.h"
 
 namespace shoal::sim {
 namespace {

@@ -11,6 +11,11 @@ namespace {
 
 std::string app_name(AppId app) { return "application " + app.brief(); }
 
+std::string value_text(const client::Value& value) {
+  if (const auto* shared = std::get_if<client::Shared>(&value)) return "arena file " + shared->name;
+  return "kind " + std::to_string(value.index());
+}
+
 client::Register registration(const FunctionSpec& function) {
   client::Register message;
   message.function = function.id;
@@ -168,7 +173,8 @@ void TaskClients::on_values(App& app, const client::Values& values) {
     }
     auto payload = world_.agent(app.agent).arena().read(value.value);
     if (!payload) {
-      world_.violate("Q8", app_name(app.id) + ": " + datum + " is answered by a value that is not on this agent");
+      world_.violate("Q8", app_name(app.id) + ": " + datum + " is answered by a value that is not on this agent (" +
+                               value_text(value.value) + ")");
     } else if (payload->content != want->second) {
       world_.violate("Q8", app_name(app.id) + ": " + datum + " differs from a sequential run (made by task " +
                                std::to_string(payload->task.value()) + ")");

@@ -1,7 +1,5 @@
 #include "tools/sim/trace_hash.h"
 
-#include <array>
-#include <string>
 #include <type_traits>
 
 #include "protocol/wire/codec.h"
@@ -130,16 +128,6 @@ class Walk {
   TraceHash& hash_;
 };
 
-constexpr std::array kInputNames = {"Start",   "Wake",  "Frame",     "LinkUp",  "LinkDown",
-                                    "Durable", "Leave", "Scheduler", "Storage", "OverlayQuery"};
-constexpr std::array kEffectNames = {"Send",      "Dial",    "HangUp", "WakeAt",         "Persist", "Scheduler",
-                                     "Storage",   "Answer",  "AddressChanged", "Trace", "Stopped"};
-
-std::string envelope_text(const wire::Envelope& e) {
-  return " kind=" + std::to_string(e.kind >> 8) + "." + std::to_string(e.kind & 0xff) + " " + e.source.agent.brief() +
-         "->" + e.target.agent.brief() + " hops=" + std::to_string(e.hops) + " body=" + std::to_string(e.body.size());
-}
-
 }  // namespace
 
 void TraceHash::add(std::string_view bytes) {
@@ -165,36 +153,6 @@ void TraceHash::add_input(std::uint32_t agent, Instant now, const node::Input& i
 void TraceHash::add_effect(std::uint32_t agent, const node::Effect& effect) {
   add(std::uint64_t{agent} << 8 | 0x80 | effect.index());
   std::visit([this](const auto& m) { Walk(*this).one(m); }, effect);
-}
-
-std::string describe(const node::Input& input) {
-  std::string text = kInputNames.at(input.index());
-  if (const auto* m = std::get_if<node::in::Frame>(&input)) return text + envelope_text(m->envelope);
-  if (const auto* m = std::get_if<node::in::LinkUp>(&input)) return text + " " + m->neighbour.brief();
-  if (const auto* m = std::get_if<node::in::LinkDown>(&input)) {
-    return text + " " + m->neighbour.brief() + (m->refused ? " refused" : "");
-  }
-  if (const auto* m = std::get_if<node::in::Durable>(&input)) return text + " " + std::to_string(m->ticket.value());
-  if (const auto* m = std::get_if<node::in::Scheduler>(&input)) return text + " #" + std::to_string(m->index());
-  if (const auto* m = std::get_if<node::in::Storage>(&input)) return text + " #" + std::to_string(m->index());
-  return text;
-}
-
-std::string describe(const node::Effect& effect) {
-  std::string text = kEffectNames.at(effect.index());
-  if (const auto* m = std::get_if<node::out::Send>(&effect)) {
-    return text + " via " + m->neighbour.brief() + envelope_text(m->envelope) + " after=" + std::to_string(m->after.value());
-  }
-  if (const auto* m = std::get_if<node::out::Dial>(&effect)) return text + " " + m->neighbour.brief() + " " + m->endpoint;
-  if (const auto* m = std::get_if<node::out::HangUp>(&effect)) return text + " " + m->neighbour.brief();
-  if (const auto* m = std::get_if<node::out::WakeAt>(&effect)) return text + " " + std::to_string(m->at.us);
-  if (const auto* m = std::get_if<node::out::Persist>(&effect)) {
-    return text + " " + m->key + " (" + std::to_string(m->value.size()) + " B) ticket " + std::to_string(m->ticket.value());
-  }
-  if (const auto* m = std::get_if<node::out::Trace>(&effect)) return text + " " + m->event;
-  if (const auto* m = std::get_if<node::out::Scheduler>(&effect)) return text + " #" + std::to_string(m->index());
-  if (const auto* m = std::get_if<node::out::Storage>(&effect)) return text + " #" + std::to_string(m->index());
-  return text;
 }
 
 }  // namespace shoal::sim

@@ -26,8 +26,4 @@ class TraceHash {
   std::uint64_t state_ = 0;
 };
 
-// One line for people: what `--trace agent=N` prints.
-std::string describe(const node::Input& input);
-std::string describe(const node::Effect& effect);
-
 }  // namespace shoal::sim

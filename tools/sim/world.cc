@@ -6,6 +6,12 @@
 #include "tools/sim/agent.h"
 
 namespace shoal::sim {
+namespace {
+
+constexpr std::uint64_t kEventsPerInstantMax = 20'000;
+
+}  // namespace
+
 World::World(WorldOptions options)
     : options_(std::move(options)),
       root_(mix64(options_.seed ^ 0x53686f616cULL)),
@@ -42,7 +48,10 @@ std::optional<std::vector<std::uint32_t>> World::route(std::uint32_t from, const
 bool World::run_until(Instant deadline) {
   while (!stopped() && queue_.next() <= deadline) {
     in_event_ = true;
+    const Instant before = queue_.now();
     queue_.run_next();
+    events_here_ = queue_.now() == before ? events_here_ + 1 : 0;
+    if (events_here_ > kEventsPerInstantMax + 50ULL * agents()) violate("livelock", "time stands still: somebody asks to be woken again and again");
     if (bug_count() != bugs_before_) violate("bug", "a machine noted a surprise (SHOAL_BUG); see stderr");
     if (options_.until_event != 0 && queue_.executed() >= options_.until_event) limit_reached_ = true;
     in_event_ = false;

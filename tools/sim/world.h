@@ -120,6 +120,7 @@ class World : public Hosts {
   std::uint64_t bugs_before_ = 0;
   bool limit_reached_ = false;
   bool in_event_ = false;
+  std::uint64_t events_here_ = 0;  // at the current instant
 };
 
 }  // namespace shoal::sim

@@ -44,7 +44,8 @@ class ObjectStream:
     `name` identifies it in the federation (default: a new one). `url` is `shoal://` for the embedded log or
     `kafka://host:port/topic`. `durability` is how safe a record is before `publish` returns: memory, process, local.
     Consumers with the same `group` (default: the application) share the records: `mode` is `shared` (any consumer gets
-    the next), `partitioned` (each partition to one) or `broadcast` (everybody gets all).
+    the next), `partitioned` (each partition to one) or `broadcast` (everybody gets all). With `auto_commit` a poll commits
+    what the poll before it returned; without it the program calls `commit`.
     """
 
     _kind = "object"
@@ -59,6 +60,7 @@ class ObjectStream:
         codec: str = "pickle",
         group: str | None = None,
         mode: str = "shared",
+        auto_commit: bool = True,
     ) -> None:
         if codec not in CODECS:
             raise ValueError(f"codec={codec!r}: it is one of {', '.join(CODECS)}")
@@ -71,6 +73,7 @@ class ObjectStream:
         self.codec = codec
         self.group = group
         self.mode = mode
+        self.auto_commit = auto_commit
         self._drained = False
         self._consumer = uuid.uuid4().hex
         self._written_as: tuple[Any, str] | None = None
@@ -137,6 +140,8 @@ class ObjectStream:
             consumer=self._consumer,
             max=max,
             timeout_ms=round((timeout or 0) * 1000),
+            offset="earliest",
+            auto_commit=self.auto_commit,
         )
         self._drained = bool(answer.get("closed"))
         return [self._record(item) for item in answer["records"]]
@@ -147,6 +152,22 @@ class ObjectStream:
             yield from self.poll(_ITERATE_TIMEOUT_S)
             if self._drained:
                 return
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        """Sets where the group goes on after this consumer: partition → offset of the next record to read.
+
+        For streams with `auto_commit=False`; with `auto_commit` the next poll commits what the last one returned.
+        """
+        self._request(
+            "commit",
+            group=self.group or _default_group(),
+            consumer=self._consumer,
+            offsets={str(partition): offset for partition, offset in offsets.items()},
+        )
+
+    def is_drained(self) -> bool:
+        """True once a poll found the stream closed and everything of this consumer's share delivered."""
+        return self._drained
 
     def is_closed(self) -> bool:
         """True once all writers have closed. Records may be left: poll once more after it."""
@@ -170,6 +191,7 @@ class ObjectStream:
         state = {
             "name": self.name, "url": self.url, "partitions": self.partitions, "durability": self.durability,
             "codec": self.codec, "group": self.group or _default_group(), "mode": self.mode,
+            "auto_commit": self.auto_commit,
         }  # fmt: skip
         return _attach, (type(self), state)
 

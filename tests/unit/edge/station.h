@@ -23,7 +23,7 @@
 
 #include "edge/edge.h"
 #include "streams/broker/broker.h"
-#include "temporary_directory.h"
+#include "tests/unit/streams_log/temporary_directory.h"
 
 namespace shoal::edge {
 

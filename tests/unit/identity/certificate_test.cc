@@ -154,7 +154,7 @@ TEST(Certificate, BoundsAreRefusedBeforeSigning) {
   request.name = std::string(65, 'x');
   EXPECT_EQ(issue_certificate(realm.issuer, request, kNow).error().code, Code::kInvalid);
   request = realm.request();
-  for (int i = 0; i < 40; ++i) request.labels["k" + std::to_string(i)] = "v";
+  for (int i = 0; i < 40; ++i) request.labels.emplace(std::to_string(i), "v");
   EXPECT_EQ(issue_certificate(realm.issuer, request, kNow).error().code, Code::kInvalid);
   request = realm.request();
   request.curve_key = Bytes("short");

@@ -151,7 +151,8 @@ struct Chaos {
       for (const Scope scope : {Scope::kHome, Scope::kParent}) {
         text += scope == Scope::kHome ? " home:" : " parent:";
         for (const auto& [id, member] : overlay.members(scope)) {
-          text += " " + std::to_string(id.low()) + (member.status == Status::kSuspect ? "?" : "");
+          text += " " + std::to_string(id.low()) + (member.status == Status::kSuspect ? "?" : "") +
+                  (id == agent || world.linked(id, agent) ? "" : "~");
         }
       }
       text += " gone:";
@@ -171,7 +172,11 @@ struct Chaos {
   std::string lost_route() {
     for (AgentId from : all) {
       for (AgentId to : all) {
-        if (from != to && !world.route(from, world[to].address())) {
+        if (from == to) continue;
+        // A link that has just been given up may still have to be dialled again.
+        bool reached = false;
+        for (int tries = 0; tries < 20 && !reached; ++tries) reached = world.route(from, world[to].address()).has_value();
+        if (!reached) {
           return std::to_string(from.low()) + " does not reach " + std::to_string(to.low()) + ", lost " + world.loss();
         }
       }

@@ -314,10 +314,14 @@ TEST_F(Agents, AnIdleAgentAsksForWork) {
   for (std::uint64_t i = 1; i <= 4; ++i) app->call("f", {out(i)});
   EXPECT_EQ(a().held.size() + b().held.size(), 2u);
   cluster.add("c", {kRegion}, 2);
-  cluster.introduce("c", "a");  // a does not know c's state yet
-  cluster.gossip();
+  const State busy{{2, 100, "x86_64", {}, {}}, 2 * kUnit64, 0, {}};
+  cluster.input(a(), in::PeerUp{c().address, "c", false, false, encode_state(busy)});  // old news
+  cluster.advance(seconds(1));
+  EXPECT_TRUE(cluster.ran_on[3].empty() && cluster.ran_on[4].empty());
+  cluster.introduce("c", "a");
   cluster.advance(seconds(2));
-  EXPECT_FALSE(cluster.ran_on[3].empty() && cluster.ran_on[4].empty());
+  EXPECT_EQ(cluster.ran_on[3], std::vector<std::string>{"c"});
+  EXPECT_EQ(cluster.ran_on[4], std::vector<std::string>{"c"});
 }
 
 TEST_F(Agents, WorkQueuedAtABusyWorkerIsGivenBackToSomebodyIdle) {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "streams/broker/broker.h"
-#include "temporary_directory.h"
+#include "tests/unit/streams_log/temporary_directory.h"
 
 namespace shoal::streams {
 
@@ -104,6 +104,15 @@ class Cluster {
     now = std::max(now, end);
     settle();
   }
+  // Group commits and Kafka run in real time: gives each broker up to `ms` to hear of them.
+  void wait_for_disks(int ms = 30) {
+    for (std::size_t i = 0; i < brokers_.size(); ++i) {
+      if (!brokers_[i]) continue;
+      pollfd poll{brokers_[i]->fd(), POLLIN, 0};
+      if (::poll(&poll, 1, ms) == 1) feed(i, [&](auto& out) { brokers_[i]->on_wake(now, out); });
+    }
+    settle();
+  }
   void check() {
     for (auto& broker : brokers_) {
       if (broker) broker->check_invariants();
@@ -165,15 +174,6 @@ class Cluster {
     now = std::max(now, at);
     for (std::size_t i = 0; i < brokers_.size(); ++i) {
       if (brokers_[i] && brokers_[i]->next_deadline() <= now) feed(i, [&](auto& out) { brokers_[i]->on_wake(now, out); });
-    }
-    settle();
-  }
-  // Group commits run in real time.
-  void wait_for_disks() {
-    for (std::size_t i = 0; i < brokers_.size(); ++i) {
-      if (!brokers_[i]) continue;
-      pollfd poll{brokers_[i]->fd(), POLLIN, 0};
-      if (::poll(&poll, 1, 30) == 1) feed(i, [&](auto& out) { brokers_[i]->on_wake(now, out); });
     }
     settle();
   }

@@ -7,7 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "temporary_directory.h"
+#include "tests/unit/streams_log/temporary_directory.h"
 
 namespace shoal::streams {
 namespace {

@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "temporary_directory.h"
+#include "tests/unit/streams_log/temporary_directory.h"
 
 namespace shoal::streams {
 namespace {

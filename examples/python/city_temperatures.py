@@ -7,8 +7,7 @@ Thermometers of two cities publish through MQTT brokers at the edge. In one prog
 - ordinary tasks, anywhere, turn blocks into normal equations, add these up as a tree and solve for a seasonal model;
 - the model is made persistent under an alias.
 
-Every stage commits its position only after what it made is safe in the next stream, and what may arrive twice has a
-key: agents may be killed and uplinks cut, and the result is the same as that of a plain loop over the same readings.
+Every stage commits its position only after the next stream's owner has what it made, and what may arrive twice has a key: agents may be killed and uplinks cut, and the result is the same as that of a plain loop over the same readings.
 Run `tools/demo` to see it on a hierarchy of agents.
 """
 
@@ -103,6 +102,7 @@ def watch(city: str, readings: ObjectStream, windows: ObjectStream) -> dict[str,
             if reading.get("end") or reading["day"] != day:
                 if degrees:
                     windows.publish(close_window(city, day, degrees))
+                    windows.flush()
                     # Only now may a successor of this task start behind the readings of that window.
                     readings.commit({record.partition: record.offset})
                 if reading.get("end"):
@@ -147,11 +147,13 @@ def gather_weeks(windows: ObjectStream, blocks: ObjectStream) -> int:
             first_offset.setdefault(key, record.offset)
             if len(open_weeks[key]) == DAYS_A_WEEK:
                 publish(key)
+                blocks.flush()
                 # A successor needs the windows of weeks that are still open.
                 windows.commit({record.partition: min(first_offset.values(), default=record.offset + 1)})
         if not records and windows.is_drained():
             for key in sorted(open_weeks):
                 publish(key)
+            blocks.flush()
             return made
 
 

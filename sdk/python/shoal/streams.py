@@ -137,7 +137,7 @@ class ObjectStream:
             "poll",
             group=self.group or _default_group(),
             mode=self.mode,
-            consumer=self._consumer,
+            consumer=self._consumer_name(),
             max=max,
             timeout_ms=round((timeout or 0) * 1000),
             offset="earliest",
@@ -153,6 +153,10 @@ class ObjectStream:
             if self._drained:
                 return
 
+    def _consumer_name(self) -> str:
+        """A task keeps its name when it runs again elsewhere: it takes over what its former self was reading."""
+        return _runtime.attempt_writer or self._consumer
+
     def commit(self, offsets: dict[int, int]) -> None:
         """Sets where the group goes on after this consumer: partition → offset of the next record to read.
 
@@ -161,9 +165,23 @@ class ObjectStream:
         self._request(
             "commit",
             group=self.group or _default_group(),
-            consumer=self._consumer,
+            consumer=self._consumer_name(),
             offsets={str(partition): offset for partition, offset in offsets.items()},
         )
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until the stream's owner has every record published through this agent.
+
+        Until then records lie in this agent's outbox: they survive its restart, but not the loss of its host. Call it
+        before a commit that says their inputs are done. TimeoutError when the owner stays out of reach.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.001
+        while (self._request("status").get("outbox") or {}).get("records"):
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"the owner of stream {self.name} did not take all records within {timeout:g} s")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
 
     def is_drained(self) -> bool:
         """True once a poll found the stream closed and everything of this consumer's share delivered."""

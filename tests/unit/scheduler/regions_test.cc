@@ -159,7 +159,7 @@ TEST_F(Regions, ALostHeadLosesOnlyTime) {
   }
   cluster.advance(seconds(2));
   cluster.gossip();
-  EXPECT_EQ(app.get(1), "1");
+  EXPECT_EQ(app.get(1), "1") << app.query("explain", {{"task", 1}}).text_or("why", "");
 }
 
 TEST_F(Regions, JobsDoNotTravelInCirclesWhenAllIsFull) {

@@ -30,6 +30,10 @@ endif()
 
 add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
                     -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 reports both inside its own std::string and std::variant at -O2 (GCC bugs 105651, 105562).
+  add_compile_options(-Wno-restrict -Wno-maybe-uninitialized)
+endif()
 add_compile_definitions(MSGPACK_NO_BOOST SPDLOG_COMPILED_LIB SPDLOG_FMT_EXTERNAL)
 include_directories(${CMAKE_SOURCE_DIR})
 if(SHOAL_SANITIZE)

@@ -50,6 +50,7 @@ void Scheduler::Impl::free_work(WorkIndex index) {
     Task& task = work.master->graph().task(work.task);
     if (task.work == index) task.work = kNone;
   }
+  queues.leave(work.klass);
   works.free(index);
 }
 
@@ -70,9 +71,13 @@ void Scheduler::Impl::add_task(Master& master, std::uint32_t index) {
     demand.language = function.spec.language;
     work.klass = queues.intern(function.spec.function, demand);
   } else {
-    if (function.klass == kNone) function.klass = queues.intern(function.spec.function, function.demand);
+    if (!queues.is(function.klass, function.klass_made)) {
+      function.klass = queues.intern(function.spec.function, function.demand);
+      function.klass_made = queues[function.klass].made;
+    }
     work.klass = function.klass;
   }
+  queues.join(work.klass);
   queues.push(work_index, work);
 }
 
@@ -99,8 +104,14 @@ void Scheduler::Impl::requeue(WorkIndex index) {
   work.where = Where::kQueued;
   work.agent = kNone;
   work.launched = false;
-  if (work.spread) handbacks.emplace(now + config.heartbeat * 2, index);
+  if (work.spread) arm_handback(index);
   queues.put_back(index, work);
+}
+
+// A delegated job that finds no place here for two heartbeats goes back: there may be room elsewhere.
+void Scheduler::Impl::arm_handback(WorkIndex index) {
+  works[index].handback = now + config.heartbeat * 2;
+  handbacks.emplace(works[index].handback, index);
 }
 
 void Scheduler::Impl::delay(WorkIndex index) {
@@ -134,6 +145,11 @@ void Scheduler::Impl::pump_class(std::uint32_t klass, const ReadyQueues::Order* 
       continue;
     }
     if (place(index)) continue;
+    if (works[index].master == nullptr && !is_possible(works[index])) {
+      return_job(index, "no agent known to this delegate could ever run it", true);
+      free_work(index);
+      continue;
+    }
     queues.put_back(index, works[index]);
     stuck = true;
     if (works[index].master != nullptr) note_homeless(klass);
@@ -197,7 +213,8 @@ bool Scheduler::Impl::prepare(WorkIndex index, bool here, Assignment& assignment
   // While it is being prepared the task has no work: it may end, or become ready once more, on the way.
   master.graph().task(task).work = kNone;
   if (!master.prepare(task, agents, here, assignment)) {
-    works.free(index);
+    work.task = kNone;
+    free_work(index);
     drain(master);
     return false;
   }
@@ -259,10 +276,17 @@ void Scheduler::Impl::add_function(Assign& assign, Grants::Pair& pair, const Ass
 
 // ---- what nobody can run ----
 
+// Whether any agent known here, idle or not, could run it.
+bool Scheduler::Impl::is_possible(const Work& work) const {
+  static const std::vector<RegionId> kNoneLeft;
+  const Demand& demand = queues[work.klass].demand;
+  const std::vector<RegionId>& left = work.assignment ? work.assignment->left_regions : kNoneLeft;
+  return (can_meet(resources, demand) && !is_home_left(work)) || peers.anyone(demand, left, now);
+}
+
 void Scheduler::Impl::note_homeless(std::uint32_t index) {
   ReadyQueues::Class& klass = queues[index];
-  const bool possible = can_meet(resources, klass.demand) || peers.anyone(klass.demand, {});
-  if (possible) {
+  if (is_possible(works[queues.head(index)])) {
     klass.homeless_since = Instant::never();
     homeless.erase(index);
   } else if (klass.homeless_since == Instant::never()) {
@@ -278,7 +302,7 @@ void Scheduler::Impl::refuse_homeless() {
     if (klass.homeless_since + config.patience > now) continue;
     homeless.erase(index);
     klass.homeless_since = Instant::never();
-    if (can_meet(resources, klass.demand) || peers.anyone(klass.demand, {})) continue;
+    if (klass.size() == 0 || is_possible(works[queues.head(index)])) continue;
     const std::string why = "it asks for " + scheduler::describe(klass.demand) +
                             ", which no agent known here has. There are: this agent: " + scheduler::describe(resources) +
                             peers.describe(agents);
@@ -312,7 +336,7 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   if (work.master == nullptr) {
     const bool returned = result.outcome == client::Outcome::kReturned || result.outcome == client::Outcome::kCancelled;
     if (returned && work.spread) {
-      if (result.moved || result.unknown_function) {
+      if (result.moved || result.unknown_function || result.impossible) {
         requeue(index);
       } else {
         delay(index);
@@ -329,7 +353,8 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   }
   Master& master = *work.master;
   master.set_now(now);
-  const AgentIndex ran_on = agents.add(result.ran_on);
+  AgentIndex ran_on = agents.add(result.ran_on);
+  if (ran_on == kNone) ran_on = work.agent == kNone ? kSelf : work.agent;  // the table is full; the way to it is known
   const Verdict verdict = master.finished(work.task, result, ran_on, agents);
   switch (verdict) {
     case Verdict::kEnded:
@@ -338,7 +363,8 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
       break;
     case Verdict::kAgain:
       // Refused by another agent: not to be asked again at once.
-      if (result.outcome == client::Outcome::kReturned && ran_on != kSelf && !result.moved && !result.unknown_function) {
+      if (result.outcome == client::Outcome::kReturned && ran_on != kSelf && !result.moved && !result.unknown_function &&
+          !result.impossible) {
         delay(index);
       } else {
         requeue(index);

@@ -61,6 +61,7 @@ struct Scheduler::Impl {
   void add_task(Master& master, std::uint32_t task);
   void cancel_work(WorkIndex index);
   void requeue(WorkIndex index);
+  void arm_handback(WorkIndex index);
   void delay(WorkIndex index);
   void pump();
   void pump_class(std::uint32_t klass, const ReadyQueues::Order* until, bool& stuck);
@@ -71,6 +72,7 @@ struct Scheduler::Impl {
   void add_function(Assign& assign, Grants::Pair& pair, const Assignment& assignment);
   bool is_home_left(const Work& work) const;
   bool worth_waiting(const ReadyQueues::Class& klass) const;
+  bool is_possible(const Work& work) const;
   void note_homeless(std::uint32_t klass);
   void refuse_homeless();
   void deliver(WorkIndex index, JobResult& result);
@@ -86,7 +88,7 @@ struct Scheduler::Impl {
   void on_app_gone(AppId app);
   void on_steal(AgentIndex from, const Steal& steal);
   void result_to(AgentIndex upstream, std::uint64_t job, JobResult result);
-  void return_job(WorkIndex index, const std::string& why);
+  void return_job(WorkIndex index, const std::string& why, bool impossible = false);
   void lose(AgentIndex agent, bool values);
   void drop_upstream(AgentIndex agent);
   void abandon(AgentIndex agent);

@@ -55,7 +55,7 @@ class Master {
     Demand demand;
     std::string refusal;  // why its constraints are no constraints
     std::uint32_t klass = kNone;  // of the ready queues
-    bool launched = false;        // the executors' driver has its payload
+    std::uint64_t klass_made = 0; // and which one of those in that place
   };
 
   Master(AppId app, ClientId client, client::Hello hello, const Limits& limits, Instant now);

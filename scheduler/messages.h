@@ -116,10 +116,11 @@ struct JobResult {
   std::vector<DataName> missing;  // with kInputMissing
   bool unknown_function = false;  // with kReturned: send it again
   bool moved = false;             // with kReturned: somebody idle asked for it
+  bool impossible = false;        // with kReturned, of a gateway: nobody behind it could ever run this
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.job, self.outcome, self.message, self.error, self.outputs, self.run_us, self.ran_on, self.missing,
-      self.unknown_function, self.moved);
+      self.unknown_function, self.moved, self.impossible);
   }
 };
 

@@ -12,7 +12,6 @@ namespace {
 constexpr std::size_t kJobsPerMessage = 256;
 constexpr std::size_t kBytesPerMessage = 4U << 20;
 constexpr std::size_t kRenewedMax = 65'536;
-constexpr std::uint32_t kClassesMax = 100'000;
 
 std::size_t weight(const std::vector<client::Argument>& arguments) {
   std::size_t bytes = 0;
@@ -51,7 +50,10 @@ template void Scheduler::Impl::send(AgentIndex, Kind, const AppGone&);
 
 void Scheduler::Impl::on(const in::Frame& frame) {
   const wire::Envelope& envelope = frame.envelope;
-  const AgentIndex from = agents.add(envelope.source);
+  // Only who gives us work is remembered for it; all others are known already, or what they say fits nothing here.
+  const bool gives_work = envelope.kind == static_cast<std::uint16_t>(Kind::kAssign) ||
+                          envelope.kind == static_cast<std::uint16_t>(Kind::kRenew);
+  const AgentIndex from = gives_work ? agents.add(envelope.source) : agents.find(envelope.source.agent);
   if (from == kNone || from == kSelf) return;
   const auto with = [&](auto message, auto handle) {
     if (auto decoded = wire::decode<decltype(message)>(envelope.body)) handle(*decoded);
@@ -88,10 +90,10 @@ void Scheduler::Impl::take_job(AgentIndex from, Holdings::Pair& pair, Assignment
   JobResult refusal;
   refusal.outcome = client::Outcome::kReturned;
   refusal.ran_on = address;
-  const std::uint32_t klass = queues.intern(job.function, job.demand, kClassesMax);
+  const std::uint32_t klass = queues.intern(job.function, job.demand);
   if (worker.spec(job.app, job.function) == nullptr) {
     refusal.unknown_function = true;
-  } else if (pair.jobs.size() >= config.limits.attempts_max || klass == kNone) {
+  } else if (pair.jobs.size() >= config.limits.attempts_max) {
     refusal.message = "this agent holds too many jobs of that agent";
   } else if (!job.spread && !can_meet(resources, job.demand)) {
     refusal.message = "this agent has only " + scheduler::describe(resources);
@@ -111,6 +113,7 @@ void Scheduler::Impl::take_job(AgentIndex from, Holdings::Pair& pair, Assignment
   work.spread = job.spread;
   work.pinned = !job.spread;
   work.klass = klass;
+  queues.join(klass);
   if (queues[klass].mean_us == 0) queues[klass].mean_us = job.mean_us;
   work.charge64 = charge64(job.demand, queues[klass].mean_us);
   work.memory_mb = job.demand.memory_mb;
@@ -119,7 +122,7 @@ void Scheduler::Impl::take_job(AgentIndex from, Holdings::Pair& pair, Assignment
     return;
   }
   work.assignment = std::make_unique<Assignment>(std::move(job));
-  handbacks.emplace(now + config.heartbeat * 2, index);
+  arm_handback(index);
   queues.push(index, work);
 }
 
@@ -191,8 +194,9 @@ void Scheduler::Impl::result_to(AgentIndex upstream, std::uint64_t job, JobResul
   reports[upstream].results.push_back(std::move(result));
 }
 
-void Scheduler::Impl::return_job(WorkIndex index, const std::string& why) {
+void Scheduler::Impl::return_job(WorkIndex index, const std::string& why, bool impossible) {
   JobResult result;
+  result.impossible = impossible;
   result.outcome = client::Outcome::kReturned;
   result.message = why;
   result.ran_on = address;
@@ -234,6 +238,7 @@ void Scheduler::Impl::on_report(AgentIndex from, Report& report) {
     if (result.unknown_function) {
       if (Grants::Pair* pair = grants.find(from)) pair->functions.erase({work.app, queues[work.klass].function});
     }
+    if (result.impossible) peers.set_impossible(from, queues[work.klass].demand, now);
     deliver(*index, result);
   }
   peers.set_room(from, report.room, grants.find(from), works, now);
@@ -265,7 +270,7 @@ void Scheduler::Impl::on_steal(AgentIndex from, const Steal& steal) {
     result.moved = true;
     result.ran_on = address;
     result_to(works[index].upstream, works[index].assignment->job, std::move(result));
-    works.free(index);
+    free_work(index);
   }
 }
 

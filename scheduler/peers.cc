@@ -117,7 +117,7 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
       const std::uint64_t room = room_here(peer, now);
       if (room >= wanted.charge64) offer(peer, false, room);
     }
-    if (peer.behind && !region_left(left, region_behind(peer)) && can_meet(*peer.behind, *wanted.demand)) {
+    if (is_way(peer, *wanted.demand, left, now)) {
       const std::uint64_t room = room_behind(peer, now);
       if (room >= wanted.charge64) offer(peer, true, room);
     }
@@ -125,12 +125,27 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
   return best;
 }
 
-bool Peers::anyone(const Demand& demand, const std::vector<RegionId>& left) const {
+bool Peers::is_way(const Peer& peer, const Demand& demand, const std::vector<RegionId>& left, Instant now) {
+  if (!peer.behind || region_left(left, region_behind(peer)) || !can_meet(*peer.behind, demand)) return false;
+  auto it = peer.impossible.find(demand);
+  return it == peer.impossible.end() || it->second <= now;
+}
+
+void Peers::set_impossible(AgentIndex agent, const Demand& demand, Instant now) {
+  constexpr Duration kBelieved = seconds(30);
+  constexpr std::size_t kImpossibleMax = 256;
+  Peer* peer = find(agent);
+  if (peer == nullptr) return;
+  if (peer->impossible.size() >= kImpossibleMax) peer->impossible.clear();
+  peer->impossible[demand] = now + kBelieved;
+}
+
+bool Peers::anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const {
   return std::any_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
     const Peer& peer = entry.second;
     const RegionId native = peer.address.path.empty() ? RegionId() : peer.address.path.back();
     const bool here = !peer.child && !region_left(left, native) && can_meet(peer.state.resources, demand);
-    return here || (peer.behind && !region_left(left, region_behind(peer)) && can_meet(*peer.behind, demand));
+    return here || is_way(peer, demand, left, now);
   });
 }
 

@@ -34,6 +34,7 @@ struct Peer {
   Instant room_at{-1};
   std::uint64_t given_here64 = 0;    // since `room` (or at all, while only gossip is known)
   std::uint64_t given_behind64 = 0;
+  std::map<Demand, Instant> impossible;  // what it said nobody behind it can run, and until when that is believed
 };
 
 struct Place {
@@ -77,7 +78,9 @@ class Peers {
   // The best place other than self that has room now; agent is kNone when there is none.
   Place choose(const Wanted& wanted, RegionId home, Instant now) const;
   // Whether any known agent but self could ever run it.
-  bool anyone(const Demand& demand, const std::vector<RegionId>& left) const;
+  bool anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const;
+  // The gateway said that nobody behind it could ever run this: summaries promise more than one agent may have.
+  void set_impossible(AgentIndex agent, const Demand& demand, Instant now);
   // For people: who is there.
   std::string describe(const Agents& agents) const;
 
@@ -88,6 +91,7 @@ class Peers {
  private:
   static bool region_left(const std::vector<RegionId>& left, RegionId region);
   static RegionId region_behind(const Peer& peer);
+  static bool is_way(const Peer& peer, const Demand& demand, const std::vector<RegionId>& left, Instant now);
 
   Duration fresh_;
   AgentIndex above_head_ = kNone;

@@ -26,13 +26,18 @@ void Scheduler::check_invariants() const {
     }
   }
   std::size_t away_works = 0;
+  std::map<std::uint32_t, std::uint64_t> users;
   for (WorkIndex i = 0; i < impl.works.end(); ++i) {
     const Work& work = impl.works[i];
     if (!work.live) continue;
+    ++users[work.klass];
     if (work.where == Where::kAway) ++away_works;
     if (work.master == nullptr || work.cancelled) continue;
     const Task& task = work.master->graph().task(work.task);
     SHOAL_CHECK(task.state == TaskState::kReady && task.work == i, "a task and its work know each other");
+  }
+  for (const auto& [klass, count] : users) {
+    SHOAL_CHECK(impl.queues[klass].users == count, "the users of a class are counted");
   }
   SHOAL_CHECK(away == away_works, "work that is away is under a lease");
 }
@@ -91,7 +96,8 @@ void Scheduler::Impl::run_timers() {
     const WorkIndex index = handbacks.begin()->second;
     handbacks.erase(handbacks.begin());
     Work& work = works[index];
-    if (!work.live || !work.spread || work.where != Where::kQueued || work.cancelled) continue;
+    if (!work.live || work.handback > now || work.where != Where::kQueued || work.cancelled) continue;
+    work.handback = Instant::never();
     return_job(index, "no room was found");
     work.cancelled = true;  // it stays in its queue until it gets to the head
   }

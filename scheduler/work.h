@@ -35,6 +35,7 @@ struct Work {
   std::uint64_t seq = 0;   // age, for order in queues
   std::uint64_t serial = 0;  // never used twice: tells records in the same place apart
   Instant since;           // ready or received
+  Instant handback = Instant::never();  // of a delegated job: when it goes back unless it has found a place
 
   // Whose it is: a task of a local master, or a job of an upstream agent (then `assignment` is kept until the end).
   Master* master = nullptr;

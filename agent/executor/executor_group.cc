@@ -336,11 +336,16 @@ void ExecutorGroup::on_ended(const ExecutorEnd& end) {
 
 void ExecutorGroup::release_slots(Executor& executor, const std::string& why) {
   std::deque<Slot> slots;
-  slots.swap(executor.slots);
-  const auto killed = std::stable_partition(slots.begin(), slots.end(), [](const Slot& s) { return !s.killed; });
-  for (auto slot = killed; slot != slots.end(); ++slot) report_killed(*slot);
-  const bool asked_for = killed != slots.end();
-  slots.erase(killed, slots.end());
+  bool asked_for = false;
+  for (Slot& slot : executor.slots) {
+    if (slot.killed) {
+      asked_for = true;
+      report_killed(slot);
+    } else {
+      slots.push_back(std::move(slot));
+    }
+  }
+  executor.slots.clear();
   if (slots.empty() || stopped_) return;
   if (!asked_for) ++counters_.lost;
   if (slots.size() == 1 && !asked_for) {
@@ -353,6 +358,7 @@ void ExecutorGroup::release_slots(Executor& executor, const std::string& why) {
   }
   for (auto slot = slots.rbegin(); slot != slots.rend(); ++slot) {
     slot->alone = slot->alone || !asked_for;
+    slot->recalled = false;
     queue_.push_front(std::move(*slot));
   }
 }

@@ -205,8 +205,8 @@ std::string find_exec_helper() {
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return {};
   const auto here = self.parent_path();
-  for (const char* place : {"shoal-exec", "../libexec/shoal/shoal-exec", "../executor/shoal-exec", "../../agent/executor/shoal-exec",
-                            "../../../agent/executor/shoal-exec"}) {
+  for (const char* place : {"shoal-exec", "../libexec/shoal/shoal-exec", "../bin/shoal-exec", "../../bin/shoal-exec",
+                            "../../../bin/shoal-exec"}) {
     const auto candidate = (here / place).lexically_normal();
     if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
   }

@@ -34,7 +34,7 @@ void Core::ask(Joiner& joiner) {
     const Attachment seat(Scope::kParent, Region(RegionId(), "", config_.id), {});
     join.record = own_record(seat);
   } else {
-    join.child_region = join.role == Role::kFounder ? config_.child_region : "";
+    join.child_region = config_.child_region;
     const Attachment seat(Scope::kHome, Region(RegionId(), "", config_.id), {});
     join.record = own_record(seat);
   }
@@ -45,9 +45,9 @@ void Core::ask(Joiner& joiner) {
 }
 
 void Core::on_join_reply(AgentId from, const JoinReply& reply) {
-  // The verdict does not say which question it answers, but a contact is asked one at a time.
   for (Joiner* joiner : {&home_join_, &parent_join_}) {
-    if (joiner->phase() != Joiner::Phase::kAsked || joiner->current().agent != from) continue;
+    const bool asked = joiner->phase() == Joiner::Phase::kAsked && joiner->current().agent == from;
+    if (!asked || joiner->role() != reply.asked) continue;
     switch (reply.verdict) {
       case Verdict::kAdmitted:
       case Verdict::kFound: take_admission(*joiner, reply); break;
@@ -156,7 +156,7 @@ void Core::watch_parent() {
 
 void Core::on_join(AgentId from, const message::Join& join) {
   JoinReply reply;
-  reply.role = join.role;
+  reply.asked = reply.role = join.role;
   if (join.record.id != from || !well_formed(join.record) || join.record.status != Status::kAlive ||
       join.child_region.size() > kNameBytesMax) {
     drop();
@@ -192,6 +192,9 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
   const bool guest = join.role == Role::kGuest;
   if (!join.region.is_zero() && join.region != region.id()) {
     return refuse(reply, "this agent lives in another region now");
+  }
+  if (!guest && !join.child_region.empty() && join.child_region != region.name()) {
+    return refuse(reply, "this agent lives in region " + region.name() + ", not in " + join.child_region);
   }
   if (guest && (record.home.is_zero() || std::find(home_->path.begin(), home_->path.end(), record.home) != home_->path.end())) {
     return refuse(reply, "the region would become its own parent");

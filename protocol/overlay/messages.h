@@ -130,8 +130,8 @@ enum class Role : std::uint8_t {
 
 struct Join {
   Role role = Role::kNative;
-  RegionId region;  // the only acceptable one, if not zero
-  std::string child_region;
+  RegionId region;           // the only acceptable one, if not zero
+  std::string child_region;  // its name, if not empty; to a founder's contact, of a region below the contact's
   Member record;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
@@ -159,10 +159,11 @@ struct JoinReply {
   std::vector<RegionId> path;
   std::vector<Member> members;
   std::optional<Announcement> word;
+  Role asked = Role::kNative;  // the role of the question
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.verdict, self.role, self.reason, self.redirect, self.retry_ms, self.known, self.region, self.name, self.path,
-      self.members, self.word);
+      self.members, self.word, self.asked);
   }
 };
 

@@ -315,6 +315,13 @@ Result<Manifest> Store::Impl::located(const Search& search) const {
     }
     return fail(Code::kNotFound, "no agent knows an object " + search.object.hex());
   }
+  if (!usable(search, true)) {
+    std::string names;
+    for (const wire::Address& holder : search.found->holders) names += " " + holder.agent.brief();
+    return fail(Code::kUnavailable, "all known holders of object " + search.object.hex() +
+                                        " are down or failed to serve it:" + names +
+                                        ". It can be read again when one of them is back");
+  }
   auto worth = [&](const wire::Address& holder) {
     if (search.failed.contains(holder.agent)) return 4;
     if (holder.agent == config.id) return 0;

@@ -155,8 +155,9 @@ std::vector<Group::Want> Group::wants(const std::string& consumer, const std::ve
     if (partition.next < extents[i].end) fresh.push_back({i, partition.next, extents[i].end, false});
   }
   // The partition that is furthest behind first, so that none starves.
-  std::stable_sort(fresh.begin(), fresh.end(),
-                   [](const Want& a, const Want& b) { return a.below - a.from > b.below - b.from; });
+  std::sort(fresh.begin(), fresh.end(), [](const Want& a, const Want& b) {
+    return std::pair(a.from - a.below, a.partition) < std::pair(b.from - b.below, b.partition);
+  });
   again.insert(again.end(), fresh.begin(), fresh.end());
   return again;
 }

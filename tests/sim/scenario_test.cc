@@ -82,8 +82,8 @@ INSTANTIATE_TEST_SUITE_P(Bugs, NegativeControl,
                                            Control{Bug::kTwoResults, "tasks", "S1", 40},
                                            Control{Bug::kWrongResults, "tasks", "Q8", 40},
                                            Control{Bug::kOvercommit, "tasks", "S8", 20}),
-                         [](const auto& info) {
-                           std::string name(bug_name(info.param.bug));
+                         [](const auto& control) {
+                           std::string name(bug_name(control.param.bug));
                            for (char& c : name) {
                              if (c == '-') c = '_';
                            }

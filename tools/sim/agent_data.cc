@@ -57,7 +57,11 @@ void SimAgent::carry_out_scheduler(const node::out::Scheduler& effect) {
   } else if (const auto* kill = std::get_if<scheduler::out::Kill>(&effect)) {
     executor_.kill(*kill);
   } else if (const auto* wanted = std::get_if<scheduler::out::Fetch>(&effect)) {
-    fetch(*wanted, 0);
+    auto here = kept_.find(wanted->key);
+    if (here == kept_.end()) return fetch(*wanted, 0);
+    world_.queue().after({}, [this, key = wanted->key, value = here->second, life = life_] {
+      if (life == life_) take(node::in::Scheduler(scheduler::in::Fetched{key, true, {}, value}));
+    });
   } else if (const auto* keep = std::get_if<scheduler::out::Keep>(&effect)) {
     kept_[keep->key] = keep->value;
   } else if (const auto* drop = std::get_if<scheduler::out::Drop>(&effect)) {
@@ -95,7 +99,8 @@ void SimAgent::fetch(scheduler::out::Fetch wanted, std::size_t holder) {
       fetch(std::move(wanted), holder + 1);
       return;
     }
-    take(node::in::Scheduler(scheduler::in::Fetched{wanted.key, true, {}, arena_.make(*payload, bytes)}));
+    const client::Value value = kept_[wanted.key] = arena_.make(*payload, bytes);
+    take(node::in::Scheduler(scheduler::in::Fetched{wanted.key, true, {}, value}));
   });
 }
 

@@ -32,6 +32,15 @@ std::string text(const std::vector<client::Access>& accesses) {
   return out;
 }
 
+std::string text(const std::vector<client::Argument>& arguments) {
+  std::string out;
+  for (const auto& argument : arguments) {
+    out += std::string(out.empty() ? "" : ", ") + text(argument.value);
+    if (!argument.items.empty()) out += "[" + text(argument.items) + "]";
+  }
+  return out;
+}
+
 struct Line {
   std::string operator()(const node::in::Start&) const { return "Start"; }
   std::string operator()(const node::in::Wake&) const { return "Wake"; }
@@ -118,7 +127,7 @@ struct Line {
     std::string out = "Launch";
     for (const auto& attempt : m.attempts) {
       out += " " + number(attempt.attempt) + "=task " + number(attempt.task.value()) + "/" + number(attempt.instance.value()) + " f" +
-             number(attempt.function.low());
+             number(attempt.function.low()) + "(" + text(attempt.arguments) + ")";
     }
     return out;
   }

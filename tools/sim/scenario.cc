@@ -139,12 +139,12 @@ class Run {
       const Instant at = start + microseconds(rng.between(0, length.us * 3 / 4));
       ProgramShape shape;
       shape.tasks_max = rng.chance(200'000) ? 150 : 30;
-      shape.units_max = 1;
-      for (std::uint32_t a = 0; a < world_.agents(); ++a) {
-        if (world_.agent(a).config().resources.computing_units >= 2) shape.units_max = 2;
-      }
-      world_.queue().at(at, [this, shape, draw = rng.next()] {
-        if (auto agent = running(draw)) tasks_.open(*agent, shape);
+      world_.queue().at(at, [this, shape, draw = rng.next()]() mutable {
+        auto agent = running(draw);
+        if (!agent) return;
+        // A demand that nobody in reach can meet is refused after a while, and a cut may leave only this agent in reach.
+        shape.units_max = world_.agent(*agent).config().resources.computing_units;
+        tasks_.open(*agent, shape);
       });
     }
   }

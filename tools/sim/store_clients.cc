@@ -8,7 +8,7 @@
 namespace shoal::sim {
 namespace {
 
-constexpr std::uint64_t kNames = 6;
+constexpr std::uint64_t kRecordNames = 6;
 
 std::string object_name(ObjectId object) { return "object " + object.brief(); }
 
@@ -77,7 +77,7 @@ void StoreClients::set_record(std::uint32_t agent) {
   if (world_.agent(agent).core().address().path.empty()) return;
   Waiting waiting;
   waiting.kind = Kind::kSet;
-  waiting.name = "alias/n" + std::to_string(rng_.below(kNames));
+  waiting.name = "alias/n" + std::to_string(rng_.below(kRecordNames));
   waiting.written = rng_.next();
   storage::in::SetRecord set;
   set.name = waiting.name;
@@ -90,7 +90,7 @@ void StoreClients::set_record(std::uint32_t agent) {
 void StoreClients::get_record(std::uint32_t agent) {
   Waiting waiting;
   waiting.kind = Kind::kGet;
-  waiting.name = "alias/n" + std::to_string(rng_.below(kNames));
+  waiting.name = "alias/n" + std::to_string(rng_.below(kRecordNames));
   const std::string name = waiting.name;
   const std::uint64_t request = ask(agent, waiting);
   world_.agent(agent).take(node::in::Storage(storage::in::GetRecord{request, name}));

@@ -202,7 +202,6 @@ TEST(OverlayChaos, HealsFromAnything) {
     const Instant healed = chaos.world.now();
     EXPECT_TRUE(chaos.world.run_until([&] { return chaos.fault().empty(); }, seconds(120)))
         << "SHOAL_OVERLAY_SEEDS=" << seed << ":1  " << chaos.fault() << chaos.views();
-    if (std::getenv("SHOAL_SLOW")) fprintf(stderr, "slow %d %d\n", (int)seed, (int)((chaos.world.now() - healed).us / 1000));
     slowest = std::max(slowest, chaos.world.now() - healed);
     EXPECT_EQ(chaos.lost_route(), "") << "SHOAL_OVERLAY_SEEDS=" << seed << ":1" << chaos.views();
     chaos.world.run_for(seconds(30));

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "protocol/base/hash.h"
-#include "protocol/overlay/election.h"
 
 namespace shoal::overlay {
 
@@ -188,11 +187,6 @@ void World::carry_out(AgentId agent, Output& output) {
       ++pairs_[key_of(agent, hang_up->neighbour)].dials[agent];
     }
   } else if (auto* persist = std::get_if<out::Persist>(&output)) {
-      if (getenv("SHOAL_TRACE") && persist->key.starts_with("ballot")) { auto b = wire::decode<Ballot>(persist->value);
-        fprintf(stderr, "%lld %d ballot %s promised %lld to %d roll %lld.%lld:", (long long)now_.us, (int)agent.low(), b->region.brief().c_str(), (long long)b->promised.value(), (int)b->promised_to.low(), (long long)b->roll.epoch.value(), (long long)b->roll.version);
-        for (auto v : b->roll.voters) fprintf(stderr, " %d", (int)v.low());
-        fprintf(stderr, " |"); for (auto v : b->roll.incoming) fprintf(stderr, " %d", (int)v.low());
-        fprintf(stderr, "\n"); }
     host.durable_at = std::max(host.durable_at, now_ + microseconds(rng_.between(1000, 9000)));
     at(host.durable_at, [this, agent, life = host.life, key = persist->key, value = persist->value] {
       if (hosts_.at(agent).life == life) hosts_.at(agent).disk[key] = value;
@@ -203,7 +197,6 @@ void World::carry_out(AgentId agent, Output& output) {
       const auto [it, first] = heads_.emplace(std::pair(path.back(), changed->epoch), agent);
       EXPECT_TRUE(first || it->second == agent) << "two heads in epoch " << changed->epoch.value() << ": "
                                                 << it->second.low() << " and " << agent.low();
-      if (getenv("SHOAL_TRACE")) fprintf(stderr, "%lld head %d epoch %lld\n", (long long)now_.us, (int)agent.low(), (long long)changed->epoch.value());
     }
     events_.push_back({now_, agent, std::move(output)});
   }

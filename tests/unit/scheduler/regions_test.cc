@@ -127,6 +127,17 @@ TEST_F(Regions, ConstraintsNobodyMeetsAnywhereAreRefused) {
   EXPECT_NE(app.get(1).find("label.gpu=yes, python executors, which no agent known here has"), std::string::npos) << app.get(1);
 }
 
+TEST_F(Regions, ASummaryThatPromisesTooMuchIsFoundOut) {
+  build(1, 0, 0, 4, 1);
+  App app(cluster, "k1");
+  // The fog has agents with four units and one with a sensor, but they are not the same.
+  app.call("f", {out(1)}, constrained({{"computing_units", "4"}, {"label.sensor", "yes"}}));
+  cluster.advance(seconds(7));
+  EXPECT_EQ(app.get(1).substr(0, 8), "!invalid") << app.query("explain", {{"task", 1}}).text_or("why", "");
+  app.call("f", {out(2)}, constrained({{"computing_units", "4"}}));
+  EXPECT_EQ(app.get(2), "2") << "what can run there still does";
+}
+
 TEST_F(Regions, ADelegateReplacesALostWorkerByItself) {
   build(1, 1, 0, 0, 0);
   cluster["k1"].executes = cluster["k2"].executes = false;
@@ -155,11 +166,12 @@ TEST_F(Regions, ALostHeadLosesOnlyTime) {
     cluster.input(cluster[k], in::PeerDown{cluster["h"].id, true});
     cluster.introduce("m", k, true);
     cluster.introduce(k, "m", false, true);
-    cluster[k].executes = true;
+    cluster.release(cluster[k]);
   }
   cluster.advance(seconds(2));
   cluster.gossip();
-  EXPECT_EQ(app.get(1), "1") << app.query("explain", {{"task", 1}}).text_or("why", "");
+  for (const char* k : {"k1", "k2"}) cluster.release(cluster[k]);
+  EXPECT_EQ(app.get(1), "1");
 }
 
 TEST_F(Regions, JobsDoNotTravelInCirclesWhenAllIsFull) {

@@ -210,6 +210,21 @@ TEST_F(Tree, UnknownObjectsAreToldApartFromSilence) {
   EXPECT_EQ(missing.error().code, Code::kTimeout) << "the cloud may know it";
 }
 
+TEST_F(Tree, WhenAllHoldersAreDownTheErrorNamesThem) {
+  const auto request = cluster.put(edge[0], object_id(1), Level::kLocal, 1);
+  ASSERT_TRUE(cluster.wait<out::PutDone>(edge[0], request).receipt);
+  cluster.settle();
+  cluster.kill(edge[0]);
+  cluster.run(seconds(10));
+  auto found = cluster.locate(edge[1], object_id(1));
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code, Code::kUnavailable);
+  EXPECT_NE(found.error().message.find(edge[0].brief()), std::string::npos) << found.error().message;
+  cluster.restart(edge[0]);
+  cluster.run(seconds(3));
+  EXPECT_TRUE(readable(cluster.locate(edge[1], object_id(1))));
+}
+
 // ---- deletion ----
 
 TEST_F(Tree, DeletedEverywhere) {

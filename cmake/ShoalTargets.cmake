@@ -34,6 +34,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 reports both inside its own std::string and std::variant at -O2 (GCC bugs 105651, 105562).
   add_compile_options(-Wno-restrict -Wno-maybe-uninitialized)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  # libstdc++ 12 implements std::stable_sort with a function that it marks deprecated itself.
+  add_compile_options(-Wno-deprecated-declarations)
+endif()
 add_compile_definitions(MSGPACK_NO_BOOST SPDLOG_COMPILED_LIB SPDLOG_FMT_EXTERNAL)
 include_directories(${CMAKE_SOURCE_DIR})
 if(SHOAL_SANITIZE)

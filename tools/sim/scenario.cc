@@ -203,8 +203,8 @@ class Run {
 }  // namespace
 
 const std::vector<std::string>& scenario_names() {
-  static const std::vector<std::string> kNames = {"mixed", "overlay", "tasks", "store", "idle10k", "detect"};
-  return kNames;
+  static const std::vector<std::string> kScenarios = {"mixed", "overlay", "tasks", "store", "idle10k", "detect"};
+  return kScenarios;
 }
 
 bool is_scenario(const std::string& scenario) {

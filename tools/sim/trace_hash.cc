@@ -24,7 +24,7 @@ class Walk {
     } else if constexpr (std::is_convertible_v<const T&, std::string_view>) {
       hash_.add(std::string_view(value));
     } else if constexpr (wire::Message<T>) {
-      T::fields(value, [this](const auto&... field) { all(field...); });
+      T::fields(value, [this](const auto&... field) { this->all(field...); });
     } else {
       more(value);
     }
@@ -60,7 +60,7 @@ class Walk {
   template <class... T>
   void more(const std::variant<T...>& value) {
     hash_.add(value.index());
-    std::visit([this](const auto& alternative) { one(alternative); }, value);
+    std::visit([this](const auto& alternative) { this->one(alternative); }, value);
   }
   template <class T>
   void more(const Result<T>& result) {

@@ -24,9 +24,11 @@
 
 namespace shoal::overlay {
 
-// One of the at most two regions this agent takes part in: its home, and as head the parent region as a guest.
+// One of the at most two regions this agent takes part in: its home, and as head the parent region as a
+// guest.
 struct Attachment {
-  Attachment(Scope s, Region r, std::vector<RegionId> p) : scope(s), region(std::move(r)), path(std::move(p)) {}
+  Attachment(Scope s, Region r, std::vector<RegionId> p)
+      : scope(s), region(std::move(r)), path(std::move(p)) {}
 
   Scope scope;
   Region region;
@@ -65,7 +67,7 @@ struct SavedKnown {
 };
 
 struct Counters {
-  std::uint64_t frames_dropped = 0;   // malformed, or from somebody who has no business here
+  std::uint64_t frames_dropped = 0;  // malformed, or from somebody who has no business here
   std::uint64_t joins_refused = 0;
   std::uint64_t joins_admitted = 0;
   std::uint64_t refutations = 0;
@@ -161,6 +163,9 @@ class Core {
   void join_parent();
   std::vector<Contact> parent_contacts() const;
   void watch_parent();
+  bool attached() const;
+  bool orphaned() const;
+  void leave_orphaned_parent();
 
   // -- heads.cc --
   void tend_heads();
@@ -256,6 +261,7 @@ class Core {
   Candidacy candidacy_;
   RollKeeper roll_keeper_;
   Instant parent_seen_{};
+  Instant orphan_at_ = Instant::never();  // when this head without a parent calls its region orphaned
   bool reassert_ = false;  // a voter has promised a later epoch: this head has to be elected again
 
   std::uint64_t home_graph_seen_ = 0;

@@ -15,13 +15,17 @@ Duration Detector::suspect_after(unsigned false_alarms) const {
   return kSuspectAfter * scale_ * health_ * (std::int64_t{1} << std::min(false_alarms, kFalseAlarmsMax));
 }
 
-Duration Detector::dead_after() const { return kDeadAfter * scale_ * health_; }
+Duration Detector::dead_after() const {
+  return kDeadAfter * scale_ * health_;
+}
 
 bool Detector::suspect(AgentId agent, Incarnation incarnation, Instant now) {
   return suspicions_.emplace(agent, Suspicion{incarnation, now + dead_after()}).second;
 }
 
-bool Detector::clear(AgentId agent) { return suspicions_.erase(agent) != 0; }
+bool Detector::clear(AgentId agent) {
+  return suspicions_.erase(agent) != 0;
+}
 
 void Detector::testify(AgentId agent, Incarnation incarnation, Instant contact) {
   auto it = suspicions_.find(agent);
@@ -42,7 +46,9 @@ std::vector<Detector::Due> Detector::take_due(Instant now) {
   return due;
 }
 
-void Detector::postpone(const Due& due, Instant now) { suspect(due.agent, due.incarnation, now); }
+void Detector::postpone(const Due& due, Instant now) {
+  suspect(due.agent, due.incarnation, now);
+}
 
 Instant Detector::next() const {
   Instant next = Instant::never();

@@ -1,8 +1,8 @@
 // protocol/overlay/detector.h
 //
-// Suspicions and their terms, after SWIM (Das et al., DSN 2002) and Lifeguard (Dadgar et al., DSN 2018). It keeps the
-// clock of each suspicion and of this agent's trust in itself; who is watched, what is flooded and who is buried is
-// the business of its caller.
+// Suspicions and their terms, after SWIM (Das et al., DSN 2002) and Lifeguard (Dadgar et al., DSN 2018). It
+// keeps the clock of each suspicion and of this agent's trust in itself; who is watched, what is flooded and
+// who is buried is the business of its caller.
 #pragma once
 
 #include <deque>
@@ -25,8 +25,8 @@ class Detector {
   bool suspect(AgentId agent, Incarnation incarnation, Instant now);
   // The suspect spoke, was refuted or is gone: true if there was a suspicion.
   bool clear(AgentId agent);
-  // Somebody heard of it at `contact`: its term is counted from there if that is later. It takes the suspect itself to
-  // clear it.
+  // Somebody heard of it at `contact`: its term is counted from there if that is later. It takes the suspect
+  // itself to clear it.
   void testify(AgentId agent, Incarnation incarnation, Instant contact);
   bool suspects(AgentId agent) const { return suspicions_.count(agent) != 0; }
   std::size_t size() const { return suspicions_.size(); }

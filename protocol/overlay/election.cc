@@ -11,7 +11,8 @@ namespace {
 
 // A majority of `voters`, counting only those that are not absent when `absent` is given.
 bool majority_of(const std::vector<AgentId>& voters, const std::set<AgentId>& granted) {
-  const auto yes = std::count_if(voters.begin(), voters.end(), [&](AgentId v) { return granted.count(v) != 0; });
+  const auto yes =
+      std::count_if(voters.begin(), voters.end(), [&](AgentId v) { return granted.count(v) != 0; });
   return static_cast<std::size_t>(yes) * 2 > voters.size();
 }
 
@@ -105,7 +106,8 @@ Candidacy::Outcome Candidacy::outcome(const std::set<AgentId>& absent, bool atta
   if (!active_) return Outcome::kOpen;
   if (majority(roll_, granted_)) return Outcome::kWon;
   if (refused_) return Outcome::kOpen;
-  if (all_granted_or_absent(roll_.voters, granted_, absent) && all_granted_or_absent(roll_.incoming, granted_, absent)) {
+  if (all_granted_or_absent(roll_.voters, granted_, absent) &&
+      all_granted_or_absent(roll_.incoming, granted_, absent)) {
     return Outcome::kForced;
   }
   if (now - since_ < patience) return Outcome::kOpen;

@@ -1,17 +1,17 @@
 // protocol/overlay/election.h
 //
-// The rules by which a region gives itself a head, without any of the sending. Three parts: what this agent, as a
-// voter, has promised (Ballot, kept on disk); how it stands for election (Candidacy); how a head moves the electoral
-// roll to the members that live (RollKeeper).
+// The rules by which a region gives itself a head, without any of the sending. Three parts: what this agent,
+// as a voter, has promised (Ballot, kept on disk); how it stands for election (Candidacy); how a head moves
+// the electoral roll to the members that live (RollKeeper).
 //
-// Safety: per epoch at most one head per region. A voter promises each epoch once and only to a candidate whose roll
-// is not older than its own; a candidate needs a majority of the roll, of both lists while it changes; a change is
-// complete before the next begins (Raft, Ongaro 2014, chapters 3 and 4). A region of two has a witness in the parent
-// region as its third voter.
-// Liveness beyond that: an election is *forced* when every voter that is missing is proven dead or has left, or when
-// no majority came together for kForceAfter and the witness agrees (a root region of two has no witness and goes
-// without). Forced epochs carry a piece of the head's id and so are unique as well; that two heads then exist at a time
-// is possible until the partition heals, and the larger epoch wins.
+// Safety: per epoch at most one head per region. A voter promises each epoch once and only to a candidate
+// whose roll is not older than its own; a candidate needs a majority of the roll, of both lists while it
+// changes; a change is complete before the next begins (Raft, Ongaro 2014, chapters 3 and 4). A region of two
+// has a witness in the parent region as its third voter. Liveness beyond that: an election is *forced* when
+// every voter that is missing is proven dead or has left, or when no majority came together for kForceAfter
+// and the witness agrees (a root region of two has no witness and goes without). Forced epochs carry a piece
+// of the head's id and so are unique as well; that two heads then exist at a time is possible until the
+// partition heals, and the larger epoch wins.
 #pragma once
 
 #include <algorithm>
@@ -45,8 +45,8 @@ struct Ballot {
   }
   // Answers a request; when granted, the ballot has changed and must be durable before the answer leaves.
   message::Vote answer(AgentId candidate, const message::VoteRequest& request, bool head_lives);
-  // A head's word: true if the ballot changed and must be written (and the roll acknowledged; with a later epoch
-  // promised, the head does not count that).
+  // A head's word: true if the ballot changed and must be written (and the roll acknowledged; with a later
+  // epoch promised, the head does not count that).
   bool learn(const message::Announcement& word);
 };
 
@@ -88,10 +88,10 @@ class RollKeeper {
   std::vector<AgentId> waiting_for() const;
   // A voter has this version on disk.
   void ack(AgentId voter, Epoch epoch, std::uint64_t version);
-  // Takes the next step towards `voters` and `witness` if the last one is complete (or is superseded while both lists
-  // still count). True if the roll changed: announce it as (epoch, version).
-  bool advance(std::vector<AgentId> voters, const Contact& witness, AgentId self, Epoch epoch, std::uint64_t version,
-               Duration gap, Instant now);
+  // Takes the next step towards `voters` and `witness` if the last one is complete (or is superseded while
+  // both lists still count). True if the roll changed: announce it as (epoch, version).
+  bool advance(std::vector<AgentId> voters, const Contact& witness, AgentId self, Epoch epoch,
+               std::uint64_t version, Duration gap, Instant now);
 
  private:
   bool settled() const;

@@ -1,5 +1,6 @@
-// Merging and flooding of tables. Whoever learns something passes it on to all its active links but the one it came
-// from; what everybody knows dies out. Tables are compared by digest now and then, and exchanged when they differ.
+// Merging and flooding of tables. Whoever learns something passes it on to all its active links but the one
+// it came from; what everybody knows dies out. Tables are compared by digest now and then, and exchanged when
+// they differ.
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -19,15 +20,21 @@ bool Core::take_record(Attachment& at, const Member& record, AgentId from) {
     return false;
   }
   const Member* known = at.region.find(record.id);
-  const bool only_load = known != nullptr && known->incarnation == record.incarnation && known->status == record.status;
+  const bool only_load =
+      known != nullptr && known->incarnation == record.incarnation && known->status == record.status;
   std::vector<AgentId> displaced;
   const Change change = at.region.merge(record, now_, displaced);
   on_displaced(at, displaced);
   switch (change) {
-    case Change::kNone: return false;
-    case Change::kRefused: drop(); return false;
+    case Change::kNone:
+      return false;
+    case Change::kRefused:
+      drop();
+      return false;
     case Change::kDied:
-    case Change::kLeft: on_gone(at, record.id, change == Change::kLeft, false); break;
+    case Change::kLeft:
+      on_gone(at, record.id, change == Change::kLeft, false);
+      break;
     case Change::kRestarted:
       emit(out::MemberDown{at.scope, record.id, false, true});
       if (at.scope == Scope::kHome && at.word && at.word->head == record.id) call_election();
@@ -55,7 +62,8 @@ bool Core::take_record(Attachment& at, const Member& record, AgentId from) {
 
 bool Core::take_claim(Attachment& at, const message::Claim& claim, AgentId from) {
   if (claim.agent == config_.id) {
-    if (claim.status != Status::kAlive && claim.incarnation >= incarnation_ && from != config_.id) refute(claim.incarnation);
+    if (claim.status != Status::kAlive && claim.incarnation >= incarnation_ && from != config_.id)
+      refute(claim.incarnation);
     return false;
   }
   if (claim.status == Status::kSuspect && claim.observer != config_.id) answer_suspicion(at, claim);
@@ -129,8 +137,9 @@ void Core::on_sync(AgentId from, const message::Sync& sync) {
   if (incarnation_ != before) meet(from);
 }
 
-// What a table says of the dead is second-hand: its owner may have been cut off from them, and they may be well on
-// this side. Such a death is only a suspicion here, which the agent in question refutes at once if it can.
+// What a table says of the dead is second-hand: its owner may have been cut off from them, and they may be
+// well on this side. Such a death is only a suspicion here, which the agent in question refutes at once if it
+// can.
 void Core::merge_sync(Attachment& at, const message::Sync& sync, AgentId from) {
   for (const Member& record : sync.members) take_record(at, record, from);
   for (const message::Claim& claim : sync.gone) {
@@ -139,7 +148,8 @@ void Core::merge_sync(Attachment& at, const message::Sync& sync, AgentId from) {
       continue;
     }
     const Member* member = at.region.find(claim.agent);
-    if (member == nullptr || claim.status != Status::kDead || claim.incarnation < member->incarnation) continue;
+    if (member == nullptr || claim.status != Status::kDead || claim.incarnation < member->incarnation)
+      continue;
     detector_.suspect(claim.agent, member->incarnation, now_);
     watch_at_ = std::min(watch_at_, detector_.next());
     take_claim(at, {claim.agent, member->incarnation, Status::kSuspect, false, config_.id}, config_.id);
@@ -149,7 +159,8 @@ void Core::merge_sync(Attachment& at, const message::Sync& sync, AgentId from) {
 
 void Core::send_digest(Attachment& at, AgentId to) {
   send(to, Kind::kDigest,
-       message::Digest{at.region.id(), at.region.digest(), at.word ? at.word->epoch : Epoch(), at.word ? at.word->version : 0});
+       message::Digest{at.region.id(), at.region.digest(), at.word ? at.word->epoch : Epoch(),
+                       at.word ? at.word->version : 0});
 }
 
 void Core::send_table(Attachment& at, AgentId to) {

@@ -14,18 +14,23 @@ namespace {
 
 bool well_formed(const Announcement& word) {
   const auto contacts_ok = [](const std::vector<Contact>& contacts) {
-    return contacts.size() <= kAboveMax && std::all_of(contacts.begin(), contacts.end(), [](const Contact& c) {
+    return contacts.size() <= kAboveMax &&
+           std::all_of(contacts.begin(), contacts.end(), [](const Contact& c) {
              return c.endpoint.size() <= kEndpointBytesMax && c.curve_key.size() <= kKeyBytesMax;
            });
   };
-  return !word.head.is_zero() && word.name.size() <= kNameBytesMax && word.path.size() <= wire::Address::kPathMax &&
-         !word.path.empty() && word.path.back() == word.region && word.downward.size() <= kSummaryBytesMax &&
+  return !word.head.is_zero() && word.name.size() <= kNameBytesMax &&
+         word.path.size() <= wire::Address::kPathMax && !word.path.empty() &&
+         word.path.back() == word.region && word.downward.size() <= kSummaryBytesMax &&
          word.roll.voters.size() <= kTableMax && word.roll.incoming.size() <= kTableMax &&
-         word.roll.witness.endpoint.size() <= kEndpointBytesMax && word.roll.witness.curve_key.size() <= kKeyBytesMax &&
-         contacts_ok(word.above) && contacts_ok(word.beyond);
+         word.roll.witness.endpoint.size() <= kEndpointBytesMax &&
+         word.roll.witness.curve_key.size() <= kKeyBytesMax && contacts_ok(word.above) &&
+         contacts_ok(word.beyond);
 }
 
-auto version_of(const Announcement& word) { return std::tie(word.epoch, word.version); }
+auto version_of(const Announcement& word) {
+  return std::tie(word.epoch, word.version);
+}
 
 }  // namespace
 
@@ -35,7 +40,9 @@ std::optional<AgentId> Core::head() const {
   return home_->word->head;
 }
 
-Epoch Core::head_epoch() const { return home_ && home_->word ? home_->word->epoch : Epoch(); }
+Epoch Core::head_epoch() const {
+  return home_ && home_->word ? home_->word->epoch : Epoch();
+}
 
 // ---- standing for election ----
 
@@ -55,7 +62,8 @@ void Core::tend_heads() {
 
 bool Core::headless() const {
   if (!home_->word) return true;
-  // There was a later head than the one everybody talks of; a restart made this agent forget all but its roll.
+  // There was a later head than the one everybody talks of; a restart made this agent forget all but its
+  // roll.
   const auto ballot = ballots_.find(home_->region.id());
   if (ballot != ballots_.end() && ballot->second.roll.epoch > home_->word->epoch) return true;
   const AgentId head = home_->word->head;
@@ -64,7 +72,8 @@ bool Core::headless() const {
   return member == nullptr || life_of(member->incarnation) > home_->word->life;
 }
 
-// Candidates in order of preference: whoever can be dialled, then the lowest id; voters only, while one lives.
+// Candidates in order of preference: whoever can be dialled, then the lowest id; voters only, while one
+// lives.
 std::vector<AgentId> Core::electable() const {
   std::set<AgentId> voters;
   if (auto it = ballots_.find(home_->region.id()); it != ballots_.end()) voters = everyone(it->second.roll);
@@ -134,7 +143,8 @@ void Core::ask_for_votes() {
 void Core::conclude_candidacy() {
   // Votes count for the list they were asked under.
   if (newer(home_ballot().roll, candidacy_.roll())) return candidacy_.stop();
-  const auto outcome = candidacy_.outcome(absent_voters(), home_->path.size() > 1, kForceAfter * scale_, now_);
+  const auto outcome =
+      candidacy_.outcome(absent_voters(), home_->path.size() > 1, kForceAfter * scale_, now_);
   if (outcome == Candidacy::Outcome::kOpen) return;
   const bool forced = outcome == Candidacy::Outcome::kForced;
   // Alone on the roll is a majority, however it came about.
@@ -160,7 +170,8 @@ void Core::on_vote_request(AgentId source, const message::VoteRequest& request) 
     const Member* candidate = home_->region.find(source);
     if (candidate == nullptr || !home_->region.is_native(*candidate)) return drop();
     const Member* head = home_->word ? home_->region.find(home_->word->head) : nullptr;
-    head_lives = head != nullptr && head->id != source && head->status == Status::kAlive && !home_->isolated && !headless();
+    head_lives = head != nullptr && head->id != source && head->status == Status::kAlive &&
+                 !home_->isolated && !headless();
   } else {
     if (ballot.roll.witness.agent != config_.id || everyone(ballot.roll).count(source) == 0) return drop();
     const Member* head = home_->region.guest_for(request.region);
@@ -169,14 +180,16 @@ void Core::on_vote_request(AgentId source, const message::VoteRequest& request) 
   const message::Vote vote = ballot.answer(source, request, head_lives);
   if (vote.answer == message::Answer::kGranted) {
     save_ballot(ballot);
-    if (election_at_ != Instant::never()) election_at_ = std::max(election_at_, now_ + kElectionRetry * scale_);
+    if (election_at_ != Instant::never())
+      election_at_ = std::max(election_at_, now_ + kElectionRetry * scale_);
   }
   send(source, Kind::kVote, vote, true);
 }
 
 void Core::on_vote(AgentId source, const message::Vote& vote) {
   if (!home_ || vote.region != home_->region.id() || !candidacy_.active()) return;
-  const bool voter = everyone(candidacy_.roll()).count(source) != 0 || candidacy_.roll().witness.agent == source;
+  const bool voter =
+      everyone(candidacy_.roll()).count(source) != 0 || candidacy_.roll().witness.agent == source;
   if (!voter) return drop();
   candidacy_.take(source, vote);
   if (vote.answer == message::Answer::kOldRoll && vote.roll && newer(*vote.roll, home_ballot().roll) &&
@@ -224,6 +237,7 @@ void Core::become_head(Epoch epoch, bool forced) {
   flood_word(*home_, AgentId(), true);
   above_at_ = now_ + kAboveEvery * scale_;
   parent_seen_ = now_;
+  orphan_at_ = Instant::never();
   if (parent_) publish_self(*parent_, kFlushGap);
   join_parent();
 }
@@ -287,14 +301,17 @@ Announcement Core::compose_word() const {
   word.beyond = parent_ && parent_->word ? parent_->word->above : known_.beyond;
   word.downward = downward_;
   word.life = life_;
+  word.orphaned = orphaned();
   return word;
 }
 
 void Core::publish_word(bool roll_changed) {
   if (!is_head_) return;
   Announcement word = compose_word();
-  if (word.region == home_->word->region && word.roll == home_->word->roll && word.path == home_->word->path &&
-      word.above == home_->word->above && word.beyond == home_->word->beyond && word.downward == home_->word->downward) {
+  if (word.region == home_->word->region && word.roll == home_->word->roll &&
+      word.path == home_->word->path && word.above == home_->word->above &&
+      word.beyond == home_->word->beyond && word.downward == home_->word->downward &&
+      word.orphaned == home_->word->orphaned) {
     return;
   }
   ++word.version;
@@ -312,7 +329,8 @@ std::vector<Contact> Core::contacts_above() const {
   if (!parent_) return known_.above;
   std::vector<Contact> contacts;
   const auto add = [&](const Member& member) {
-    if (contacts.size() < kAboveMax && member.id != config_.id && !member.endpoint.empty() && member.status == Status::kAlive) {
+    if (contacts.size() < kAboveMax && member.id != config_.id && !member.endpoint.empty() &&
+        member.status == Status::kAlive) {
       contacts.push_back({member.id, member.endpoint, member.curve_key});
     }
   };
@@ -333,7 +351,8 @@ void Core::on_announce(AgentId source, AgentId neighbour, const Announcement& wo
   if (Attachment* attachment = at(word.region)) {
     const bool again = attachment->word && version_of(*attachment->word) == version_of(word);
     // A reminder from the head itself: the acknowledgement was lost.
-    if (again && source == word.head && attachment->scope == Scope::kHome) return acknowledge_roll(home_ballot(), source);
+    if (again && source == word.head && attachment->scope == Scope::kHome)
+      return acknowledge_roll(home_ballot(), source);
     return take_word(*attachment, word, neighbour);
   }
   const Member* guest = home_ ? home_->region.find(source) : nullptr;
@@ -347,10 +366,7 @@ void Core::on_announce(AgentId source, AgentId neighbour, const Announcement& wo
 
 void Core::take_word(Attachment& at, const Announcement& word, AgentId from) {
   if (!well_formed(word) || word.region != at.region.id()) return drop();
-  if (at.word && version_of(word) <= version_of(*at.word)) {
-    // Of this agent's former life, and ahead of it: go beyond.
-    return;
-  }
+  if (at.word && version_of(word) <= version_of(*at.word)) return;
   const AgentId former_head = at.word ? at.word->head : AgentId();
   const Epoch former_epoch = at.word ? at.word->epoch : Epoch();
   const Bytes former_downward = at.word ? at.word->downward : Bytes();
@@ -390,7 +406,8 @@ void Core::adopt_home_word(const Announcement& word) {
 
 void Core::acknowledge_roll(const Ballot& ballot, AgentId head) {
   if (head == config_.id || everyone(ballot.roll).count(config_.id) == 0) return;
-  send(head, Kind::kRollAck, message::RollAck{ballot.region, ballot.roll.epoch, ballot.roll.version, ballot.promised}, true);
+  send(head, Kind::kRollAck,
+       message::RollAck{ballot.region, ballot.roll.epoch, ballot.roll.version, ballot.promised}, true);
 }
 
 void Core::on_roll_ack(AgentId source, const message::RollAck& ack) {

@@ -33,6 +33,7 @@ void Core::ask(Joiner& joiner) {
     if (!home_ || !is_head_) return joiner.stop();
     const Attachment seat(Scope::kParent, Region(RegionId(), "", config_.id), {});
     join.record = own_record(seat);
+    join.rescue = attached() && parent_->word && parent_->word->orphaned;
   } else {
     join.child_region = config_.child_region;
     const Attachment seat(Scope::kHome, Region(RegionId(), "", config_.id), {});
@@ -50,22 +51,27 @@ void Core::on_join_reply(AgentId from, const JoinReply& reply) {
     if (!asked || joiner->role() != reply.asked) continue;
     switch (reply.verdict) {
       case Verdict::kAdmitted:
-      case Verdict::kFound: take_admission(*joiner, reply); break;
+      case Verdict::kFound:
+        take_admission(*joiner, reply);
+        break;
       case Verdict::kRedirected:
         // Without an endpoint it has been asked to dial this agent.
-        if ((reply.redirect.endpoint.empty() && config_.endpoint.empty()) || reply.redirect.agent == config_.id ||
-            !joiner->redirect(reply.redirect, reply.role, now_)) {
+        if ((reply.redirect.endpoint.empty() && config_.endpoint.empty()) ||
+            reply.redirect.agent == config_.id || !joiner->redirect(reply.redirect, reply.role, now_)) {
           joiner->fail("sent from agent to agent without reaching one that admits", rng_, now_);
         }
         break;
       case Verdict::kRetry:
         if (reply.known >= incarnation_) {
-          life_of(reply.known.next()) > life_ ? start_new_life(life_of(reply.known)) : set_incarnation(reply.known.next());
+          life_of(reply.known.next()) > life_ ? start_new_life(life_of(reply.known))
+                                              : set_incarnation(reply.known.next());
         }
         joiner->retry(milliseconds(std::max<std::int64_t>(reply.retry_ms, 100)), reply.reason, now_);
         break;
       case Verdict::kRefused:
-      default: joiner->fail(reply.reason.substr(0, kLabelBytesMax), rng_, now_); break;
+      default:
+        joiner->fail(reply.reason.substr(0, kLabelBytesMax), rng_, now_);
+        break;
     }
     drive_joiner(*joiner);
     return;
@@ -134,22 +140,45 @@ std::vector<Contact> Core::parent_contacts() const {
 // A head without any living contact above looks for a new place for its region.
 void Core::watch_parent() {
   if (!is_head_ || !home_) return;
-  bool attached = false;
-  if (parent_ && parent_->region.find(config_.id) != nullptr) {
-    for (const auto& [peer, link] : links_.all()) {
-      if (link.up() && now_ - link.heard < kSuspectAfter * scale_ + kKeepAlive * scale_ &&
-          parent_->region.find(peer) != nullptr) {
-        attached = true;
-        break;
-      }
-    }
-  }
-  if (attached) {
+  if (attached()) {
     parent_seen_ = now_;
+    orphan_at_ = Instant::never();
     if (parent_join_.phase() == Joiner::Phase::kWaiting) parent_join_.stop();
-    return;
+    if (parent_->word && parent_->word->orphaned) leave_orphaned_parent();
+  } else {
+    const bool had_parent = home_->path.size() > 1 || !known_.above.empty() || !config_.child_region.empty();
+    if (had_parent && orphan_at_ == Instant::never()) orphan_at_ = now_ + kOrphanedAfter * scale_;
+    if (!parent_ || now_ - parent_seen_ > kParentLostAfter * scale_) join_parent();
   }
-  if (!parent_ || now_ - parent_seen_ > kParentLostAfter * scale_) join_parent();
+  if (home_->word->orphaned != orphaned()) announce_at_ = std::min(announce_at_, now_ + kAnnounceGap);
+}
+
+bool Core::attached() const {
+  if (!parent_ || parent_->region.find(config_.id) == nullptr) return false;
+  const auto& links = links_.all();
+  return std::any_of(links.begin(), links.end(), [this](const auto& entry) {
+    const bool recent = now_ - entry.second.heard < kSuspectAfter * scale_ + kKeepAlive * scale_;
+    return entry.second.up() && recent && parent_->region.find(entry.first) != nullptr;
+  });
+}
+
+bool Core::orphaned() const {
+  if (!is_head_) return home_ && home_->word && home_->word->orphaned;
+  return orphan_at_ == Instant::never() ? parent_ && parent_->word && parent_->word->orphaned
+                                        : now_ >= orphan_at_;
+}
+
+// The tree above has lost its root, and this head may be the only one with contacts elsewhere: the regions
+// above cannot attach to what is below them, so it goes first and they follow.
+void Core::leave_orphaned_parent() {
+  constexpr std::uint64_t kLookTicks = 10;
+  if (parent_join_.active() || ticks_ % kLookTicks != 0 || config_.child_region.empty()) return;
+  std::vector<Contact> elsewhere;
+  for (const Contact& contact : config_.contacts) {
+    if (find_member(contact.agent) == nullptr) elsewhere.push_back(contact);
+  }
+  parent_join_.begin(std::move(elsewhere), Role::kGuest, RegionId(), now_);
+  drive_joiner(parent_join_);
 }
 
 // ---- the side that is asked ----
@@ -196,11 +225,14 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
   if (!guest && !join.child_region.empty() && join.child_region != region.name()) {
     return refuse(reply, "this agent lives in region " + region.name() + ", not in " + join.child_region);
   }
-  if (guest && (record.home.is_zero() || std::find(home_->path.begin(), home_->path.end(), record.home) != home_->path.end())) {
+  if (guest && (record.home.is_zero() ||
+                std::find(home_->path.begin(), home_->path.end(), record.home) != home_->path.end())) {
     return refuse(reply, "the region would become its own parent");
   }
+  if (guest && join.rescue && orphaned()) return refuse(reply, "this region has lost its own parent");
   if (guest && home_->path.size() >= wire::Address::kPathMax) {
-    return refuse(reply, "the hierarchy is " + std::to_string(wire::Address::kPathMax) + " levels deep already: attach higher up");
+    return refuse(reply, "the hierarchy is " + std::to_string(wire::Address::kPathMax) +
+                             " levels deep already: attach higher up");
   }
   const std::size_t size = guest ? region.guests() : region.natives();
   const std::size_t size_max = guest ? kGuestsMax : kNativesMax;
@@ -209,7 +241,9 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
     return refuse(reply, "region " + region.name() + " is full (" + std::to_string(size_max) +
                              "): join another region, or found a child region");
   }
-  const Incarnation known = living != nullptr ? living->incarnation : gone != nullptr ? gone->record.incarnation : Incarnation();
+  const Incarnation known = living != nullptr ? living->incarnation
+                            : gone != nullptr ? gone->record.incarnation
+                                              : Incarnation();
   if (known > record.incarnation || (gone != nullptr && known == record.incarnation && known.value() != 0)) {
     reply.verdict = Verdict::kRetry;
     reply.known = known;
@@ -237,8 +271,8 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
   }
 }
 
-// Somebody wants to live in a child region of this one. Only the head decides, so that two who come at once do not
-// found two regions of one name.
+// Somebody wants to live in a child region of this one. Only the head decides, so that two who come at once
+// do not found two regions of one name.
 void Core::answer_founder(const message::Join& join, JoinReply& reply) {
   const Region& region = home_->region;
   for (const auto& [id, member] : region.living()) {
@@ -258,14 +292,16 @@ void Core::answer_founder(const message::Join& join, JoinReply& reply) {
     return;
   }
   const Member* head = home_->word ? region.find(home_->word->head) : nullptr;
-  if (!is_head_ && head != nullptr && head->id != config_.id && !head->endpoint.empty() && head->status == Status::kAlive) {
+  if (!is_head_ && head != nullptr && head->id != config_.id && !head->endpoint.empty() &&
+      head->status == Status::kAlive) {
     reply.verdict = Verdict::kRedirected;
     reply.role = Role::kFounder;
     reply.redirect = {head->id, head->endpoint, head->curve_key};
     return;
   }
   if (home_->path.size() >= wire::Address::kPathMax) {
-    return refuse(reply, "the hierarchy is " + std::to_string(wire::Address::kPathMax) + " levels deep already: attach higher up");
+    return refuse(reply, "the hierarchy is " + std::to_string(wire::Address::kPathMax) +
+                             " levels deep already: attach higher up");
   }
   std::erase_if(foundings_, [this](const auto& entry) { return entry.second.second <= now_; });
   auto it = foundings_.find(join.child_region);

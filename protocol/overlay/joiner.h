@@ -1,7 +1,7 @@
 // protocol/overlay/joiner.h
 //
-// The patience of an agent that asks for admission: which contact to ask now, when to give up on it, when to start
-// over. It sends nothing; its owner dials and asks when told to.
+// The patience of an agent that asks for admission: which contact to ask now, when to give up on it, when to
+// start over. It sends nothing; its owner dials and asks when told to.
 #pragma once
 
 #include <string>

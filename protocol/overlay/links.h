@@ -1,9 +1,9 @@
 // protocol/overlay/links.h
 //
-// Which neighbours this agent has a link to, wants one to, and when to dial, to give up, to hang up. One link per
-// pair: an agent that cannot be dialled dials; otherwise the lower id does. It stays while either end has a use for
-// it: the end that wants it speaks at least every kKeepAlive, the other hangs up after kUnwantedAfter of silence.
-// It knows nothing of membership.
+// Which neighbours this agent has a link to, wants one to, and when to dial, to give up, to hang up. One link
+// per pair: an agent that cannot be dialled dials; otherwise the lower id does. It stays while either end has
+// a use for it: the end that wants it speaks at least every kKeepAlive, the other hangs up after
+// kUnwantedAfter of silence. It knows nothing of membership.
 #pragma once
 
 #include <map>
@@ -19,14 +19,14 @@ namespace shoal::overlay {
 struct Link {
   enum class State : std::uint8_t { kDown, kDialing, kUp };
   State state = State::kDown;
-  Contact peer;               // endpoint empty: unknown, or it cannot be dialled
-  bool watched = false;       // a neighbour in the graph of a region: heartbeats both ways, silence is suspicious
-  bool star = false;          // to or from a head: the way everyone reaches everyone
-  Instant demanded_until{};   // much is being sent there
-  Instant contact_until{};    // to join, to probe, to vote
-  Instant heard{};            // last frame; or until when a link that is to come is given credit
+  Contact peer;          // endpoint empty: unknown, or it cannot be dialled
+  bool watched = false;  // a neighbour in the graph of a region: heartbeats both ways, silence is suspicious
+  bool star = false;     // to or from a head: the way everyone reaches everyone
+  Instant demanded_until{};  // much is being sent there
+  Instant contact_until{};   // to join, to probe, to vote
+  Instant heard{};           // last frame; or until when a link that is to come is given credit
   Instant peer_watches_until{};
-  Instant changed{};          // when `state` last changed
+  Instant changed{};  // when `state` last changed
   Instant next_dial{};
   unsigned failures = 0;      // dials since the link was last up
   unsigned false_alarms = 0;  // suspicions of this neighbour that were refuted
@@ -46,9 +46,10 @@ class LinkTable {
   const Link* find(AgentId neighbour) const;
   bool up(AgentId neighbour) const;
 
-  // Sets who is watched and who is reached by the star; others lose those reasons. `peers` has the contact of each.
-  void want(const std::set<AgentId>& watched, const std::set<AgentId>& star, const std::map<AgentId, Contact>& peers,
-            Instant now);
+  // Sets who is watched and who is reached by the star; others lose those reasons. `peers` has the contact of
+  // each.
+  void want(const std::set<AgentId>& watched, const std::set<AgentId>& star,
+            const std::map<AgentId, Contact>& peers, Instant now);
   // Opens a link to a contact, whoever's turn it is, and keeps it wanted for kContactFor.
   void contact(const Contact& peer, Instant now, std::vector<Output>& out);
   // Keeps a direct link to a busy peer wanted; false if too many are.

@@ -74,8 +74,8 @@ struct Digest {
   }
 };
 
-// Who may vote on the head of a region. Changed only by the head, in two steps (joint consensus, Ongaro 2014, 4.3):
-// while `incoming` is not empty, decisions need a majority of both lists.
+// Who may vote on the head of a region. Changed only by the head, in two steps (joint consensus, Ongaro
+// 2014, 4.3): while `incoming` is not empty, decisions need a majority of both lists.
 struct Roll {
   Epoch epoch;
   std::uint64_t version = 0;  // newer: larger (epoch, version)
@@ -97,15 +97,16 @@ struct Announcement {
   Epoch epoch;
   std::uint64_t version = 0;
   Roll roll;
-  std::vector<RegionId> path;    // of the region, itself last
-  std::vector<Contact> above;    // members of the parent region: whom a future head asks to be attached
-  std::vector<Contact> beyond;   // members of the grandparent region, should the parent be lost
+  std::vector<RegionId> path;   // of the region, itself last
+  std::vector<Contact> above;   // members of the parent region: whom a future head asks to be attached
+  std::vector<Contact> beyond;  // members of the grandparent region, should the parent be lost
   Bytes downward;
-  std::uint64_t life = 0;        // of the head's process: a head that restarts has to be elected again
+  std::uint64_t life = 0;  // of the head's process: a head that restarts has to be elected again
+  bool orphaned = false;   // this region, or one above it, has been looking for a parent for a while
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.region, self.name, self.head, self.epoch, self.version, self.roll, self.path, self.above, self.beyond,
-      self.downward, self.life);
+    f(self.region, self.name, self.head, self.epoch, self.version, self.roll, self.path, self.above,
+      self.beyond, self.downward, self.life, self.orphaned);
   }
 };
 
@@ -130,12 +131,14 @@ enum class Role : std::uint8_t {
 
 struct Join {
   Role role = Role::kNative;
-  RegionId region;           // the only acceptable one, if not zero
-  std::string child_region;  // its name, if not empty; to a founder's contact, of a region below the contact's
+  RegionId region;  // the only acceptable one, if not zero
+  std::string
+      child_region;  // its name, if not empty; to a founder's contact, of a region below the contact's
   Member record;
+  bool rescue = false;  // a guest whose present parent is orphaned: only a region that is not helps
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.role, self.region, self.child_region, self.record);
+    f(self.role, self.region, self.child_region, self.record, self.rescue);
   }
 };
 
@@ -162,8 +165,8 @@ struct JoinReply {
   Role asked = Role::kNative;  // the role of the question
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.verdict, self.role, self.reason, self.redirect, self.retry_ms, self.known, self.region, self.name, self.path,
-      self.members, self.word, self.asked);
+    f(self.verdict, self.role, self.reason, self.redirect, self.retry_ms, self.known, self.region, self.name,
+      self.path, self.members, self.word, self.asked);
   }
 };
 
@@ -216,8 +219,8 @@ struct Vote {
   }
 };
 
-// To a member, perhaps relayed: "dial this agent, which cannot dial you": the sender itself or, from a contact, an agent
-// that asks for admission to the receiver's region.
+// To a member, perhaps relayed: "dial this agent, which cannot dial you": the sender itself or, from a
+// contact, an agent that asks for admission to the receiver's region.
 struct DialMe {
   Contact contact;
   template <class Self, class F>

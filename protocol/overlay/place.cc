@@ -85,7 +85,8 @@ void Core::go_on_alone() {
 }
 
 void Core::found(std::string name, std::vector<RegionId> parent_path) {
-  const RegionId id(rng_.next(), rng_.next());
+  const std::uint64_t high = rng_.next();
+  const RegionId id(high, rng_.next());
   std::vector<RegionId> path = std::move(parent_path);
   path.push_back(id);
   enter_home(id, name, std::move(path));
@@ -149,8 +150,8 @@ void Core::leave_parent(bool announce) {
   }
 }
 
-// Two orphaned regions may attach to each other at the same time, or a longer circle closes. Each head on it sees its
-// own region above itself; the one of the largest region id lets go and looks elsewhere.
+// Two orphaned regions may attach to each other at the same time, or a longer circle closes. Each head on it
+// sees its own region above itself; the one of the largest region id lets go and looks elsewhere.
 void Core::break_circle() {
   if (!parent_ || !home_) return;
   const RegionId home = home_->region.id();
@@ -163,7 +164,9 @@ void Core::break_circle() {
 
 void Core::set_path(std::vector<RegionId> path) {
   // Deeper than an address can be, or part of a circle that is about to be broken: keep the old one.
-  if (path.size() > wire::Address::kPathMax || (!path.empty() && std::count(path.begin(), path.end(), path.back()) > 1)) return;
+  if (path.size() > wire::Address::kPathMax ||
+      (!path.empty() && std::count(path.begin(), path.end(), path.back()) > 1))
+    return;
   if (home_) home_->path = path;
   if (path == address_.path) return;
   address_.path = std::move(path);
@@ -195,8 +198,8 @@ Member Core::own_record(const Attachment& at) const {
 }
 
 void Core::save_self() {
-  const SavedSelf now{life_, home_ ? home_->region.id() : saved_.region, home_ ? home_->region.name() : saved_.region_name,
-                      home_ ? home_->path : saved_.path};
+  const SavedSelf now{life_, home_ ? home_->region.id() : saved_.region,
+                      home_ ? home_->region.name() : saved_.region_name, home_ ? home_->path : saved_.path};
   if (now.life == saved_.life && now.region == saved_.region && now.path == saved_.path) return;
   saved_ = now;
   emit(out::Persist{std::string(kSelfKey), wire::encode(saved_)});
@@ -257,7 +260,8 @@ const Attachment* Core::attachment_of(Scope scope) const {
 bool Core::knows(AgentId agent) const {
   for (const auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr) continue;
-    if (attachment->region.find(agent) != nullptr || attachment->region.find_gone(agent) != nullptr) return true;
+    if (attachment->region.find(agent) != nullptr || attachment->region.find_gone(agent) != nullptr)
+      return true;
   }
   return false;
 }

@@ -11,7 +11,8 @@
 namespace shoal::overlay {
 
 bool well_formed(const Member& record) {
-  if (record.id.is_zero() || record.name.size() > kNameBytesMax || record.home_name.size() > kNameBytesMax) return false;
+  if (record.id.is_zero() || record.name.size() > kNameBytesMax || record.home_name.size() > kNameBytesMax)
+    return false;
   if (record.endpoint.size() > kEndpointBytesMax || record.curve_key.size() > kKeyBytesMax) return false;
   if (record.status > Status::kLeft || record.state.size() > kStateBytesMax) return false;
   if (record.labels.size() > kLabelsMax) return false;
@@ -71,7 +72,8 @@ Change Region::merge(const Member& record, Instant now, std::vector<AgentId>& di
     const Member* rival = guest_for(record.home);
     if (rival != nullptr && rival->id != record.id) {
       // Only one guest speaks for a child region; everyone who has seen both keeps the same one.
-      if (std::tie(rival->head_epoch, rival->id) > std::tie(record.head_epoch, record.id)) return Change::kNone;
+      if (std::tie(rival->head_epoch, rival->id) > std::tie(record.head_epoch, record.id))
+        return Change::kNone;
       const AgentId loser = rival->id;
       bury(loser, Status::kLeft, false, now);
       displaced.push_back(loser);
@@ -79,8 +81,8 @@ Change Region::merge(const Member& record, Instant now, std::vector<AgentId>& di
   }
   Change change = Change::kNew;
   Member taken = record;
-  if (const Gone* gone = find_gone(record.id); gone != nullptr && !gone->proven &&
-                                               life_of(record.incarnation) > life_of(gone->record.incarnation)) {
+  if (const Gone* gone = find_gone(record.id);
+      gone != nullptr && !gone->proven && life_of(record.incarnation) > life_of(gone->record.incarnation)) {
     change = Change::kRestarted;
   }
   if (it != living_.end()) {
@@ -119,7 +121,8 @@ void Region::remember(const Member& record, Instant now) {
 
 Duration Region::flap_delay(AgentId agent, Instant now) const {
   auto it = flaps_.find(agent);
-  if (it == flaps_.end() || it->second.count < 2 || now - it->second.last > kFlapsForgottenAfter) return Duration{};
+  if (it == flaps_.end() || it->second.count < 2 || now - it->second.last > kFlapsForgottenAfter)
+    return Duration{};
   const unsigned doublings = std::min(it->second.count - 2, 6U);
   const Duration delay = std::min(kFlapDelayFirst * (std::int64_t{1} << doublings), kFlapDelayLast);
   const Duration waited = now - it->second.last;
@@ -153,7 +156,8 @@ std::vector<AgentId> Region::neighbours_of(AgentId agent) const {
 }
 
 void Region::check_invariants() const {
-  SHOAL_CHECK(living_.size() <= kTableMax && gone_.size() <= kTombstonesMax, "a table of the region is over its bound");
+  SHOAL_CHECK(living_.size() <= kTableMax && gone_.size() <= kTombstonesMax,
+              "a table of the region is over its bound");
   std::uint64_t digest = 0;
   std::size_t natives = 0;
   std::set<RegionId> children;
@@ -209,7 +213,8 @@ void Region::bury(AgentId agent, Status status, bool proven, Instant now) {
     ++flaps.count;
     flaps.last = now;
     if (flaps_.size() > kTombstonesMax) {
-      std::erase_if(flaps_, [&](const auto& entry) { return entry.first != agent && entry.second.count < 2; });
+      std::erase_if(flaps_,
+                    [&](const auto& entry) { return entry.first != agent && entry.second.count < 2; });
       if (flaps_.size() > kTombstonesMax) flaps_.erase(flaps_.begin());
     }
   }

@@ -1,12 +1,13 @@
 // protocol/overlay/region.h
 //
-// What one agent knows of one region: its living members, those that are gone, and the graph of active links, which
-// follows from the table alone. Pure data; it sends nothing and decides nothing about time.
+// What one agent knows of one region: its living members, those that are gone, and the graph of active links,
+// which follows from the table alone. Pure data; it sends nothing and decides nothing about time.
 //
-// The graph is the K-ring topology of Rapid (Suresh et al., USENIX ATC 2018): members stand on kRings rings, ordered
-// by a different hash on each, and keep a link to both neighbours on every ring. Agents with equal tables agree on the
-// graph without a word; a member that comes or goes moves at most six links; one ring alone keeps it connected.
-// Agents that only dial out stand between the dialable ones and link to the nearest of those on either side.
+// The graph is the K-ring topology of Rapid (Suresh et al., USENIX ATC 2018): members stand on kRings rings,
+// ordered by a different hash on each, and keep a link to both neighbours on every ring. Agents with equal
+// tables agree on the graph without a word; a member that comes or goes moves at most six links; one ring
+// alone keeps it connected. Agents that only dial out stand between the dialable ones and link to the nearest
+// of those on either side.
 #pragma once
 
 #include <array>
@@ -26,7 +27,7 @@ enum class Change : std::uint8_t {
   kRestarted,  // living, in a new life: the former process is proven gone
   kDied,
   kLeft,
-  kRefused,    // malformed, or the table is full
+  kRefused,  // malformed, or the table is full
 };
 
 // True if every part of the record is within the limits.
@@ -57,8 +58,9 @@ class Region {
   // The living guest that speaks for `child`, or nullptr.
   const Member* guest_for(RegionId child) const;
 
-  // Takes a record if it is newer: by (incarnation, state_version), the status by (incarnation, severity). A guest
-  // with a newer head_epoch displaces the older guest of the same child region, which is reported in `displaced`.
+  // Takes a record if it is newer: by (incarnation, state_version), the status by (incarnation, severity). A
+  // guest with a newer head_epoch displaces the older guest of the same child region, which is reported in
+  // `displaced`.
   Change merge(const Member& record, Instant now, std::vector<AgentId>& displaced);
   // Takes a status alone.
   Change claim(AgentId agent, Incarnation incarnation, Status status, bool proven, Instant now);

@@ -10,10 +10,14 @@ namespace {
 
 const char* text_of(Status status) {
   switch (status) {
-    case Status::kAlive: return "alive";
-    case Status::kSuspect: return "suspect";
-    case Status::kDead: return "dead";
-    case Status::kLeft: return "left";
+    case Status::kAlive:
+      return "alive";
+    case Status::kSuspect:
+      return "suspect";
+    case Status::kDead:
+      return "dead";
+    case Status::kLeft:
+      return "left";
   }
   return "unknown";
 }
@@ -29,10 +33,12 @@ Dynamic describe(const Attachment& at, const Member& member, const LinkTable& li
       {"status", text_of(member.status)},
       {"region", native ? at.region.name() : member.home_name},
       {"region_id", member.home.hex()},
-      {"role", at.word && at.word->head == member.id ? "head" : native ? "member" : "guest"},
+      {"role", at.word && at.word->head == member.id ? "head"
+               : native                              ? "member"
+                                                     : "guest"},
       {"scope", at.scope == Scope::kHome ? "home" : "parent"},
-      {"link", member.id == self                   ? "self"
-               : links.up(member.id)               ? "direct"
+      {"link", member.id == self               ? "self"
+               : links.up(member.id)           ? "direct"
                : member.status < Status::kDead ? "relayed"
                                                : "none"},
       {"incarnation", static_cast<std::int64_t>(member.incarnation.value())},
@@ -96,7 +102,8 @@ Dynamic Core::report(std::string_view method) const {
     };
   }
   if (method != "status") {
-    return Dynamic::Map{{"error", "no view called '" + std::string(method) + "': ask for status, agents or topology"}};
+    return Dynamic::Map{
+        {"error", "no view called '" + std::string(method) + "': ask for status, agents or topology"}};
   }
   std::int64_t up = 0;
   for (const auto& [peer, link] : links_.all()) up += link.up() ? 1 : 0;
@@ -147,13 +154,17 @@ void Core::check_invariants() const {
   if (!home_) return;
   home_->region.check_invariants();
   SHOAL_CHECK(home_->region.find(config_.id) != nullptr, "an agent is missing from its own region");
-  SHOAL_CHECK(!address_.path.empty() && address_.path.back() == home_->region.id(), "the path does not end at home");
+  SHOAL_CHECK(!address_.path.empty() && address_.path.back() == home_->region.id(),
+              "the path does not end at home");
   SHOAL_CHECK(life_of(incarnation_) == life_, "the incarnation is not of this life");
-  SHOAL_CHECK(home_->region.find(config_.id)->incarnation == incarnation_, "the own record has another incarnation");
+  SHOAL_CHECK(home_->region.find(config_.id)->incarnation == incarnation_,
+              "the own record has another incarnation");
   if (is_head_) {
-    SHOAL_CHECK(home_->word->head == config_.id && home_->word->epoch == head_epoch_, "a head does not speak for itself");
+    SHOAL_CHECK(home_->word->head == config_.id && home_->word->epoch == head_epoch_,
+                "a head does not speak for itself");
     const auto ballot = ballots_.find(home_->region.id());
-    SHOAL_CHECK(ballot != ballots_.end() && ballot->second.promised >= head_epoch_, "a head did not promise its epoch");
+    SHOAL_CHECK(ballot != ballots_.end() && ballot->second.promised >= head_epoch_,
+                "a head did not promise its epoch");
   }
   if (parent_) parent_->region.check_invariants();
 }

@@ -17,11 +17,12 @@ std::optional<AgentId> Core::next_hop(const wire::Address& target) const {
   return hop_by_path(target);
 }
 
-// Towards a member of a region: its head has a link to everyone; failing that, the shortest way over the graph that
-// follows from the table.
+// Towards a member of a region: its head has a link to everyone; failing that, the shortest way over the
+// graph that follows from the table.
 std::optional<AgentId> Core::hop_within(const Attachment& at, AgentId member) const {
   if (links_.up(member)) return member;
-  if (at.word && at.word->head != config_.id && at.word->head != member && links_.up(at.word->head)) return at.word->head;
+  if (at.word && at.word->head != config_.id && at.word->head != member && links_.up(at.word->head))
+    return at.word->head;
   std::set<AgentId> seen{member};
   std::vector<AgentId> frontier{member};
   while (!frontier.empty()) {

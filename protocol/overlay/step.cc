@@ -49,28 +49,39 @@ void Core::on_input(const in::Frame& frame) {
     if (open(envelope, message)) handle(message);
   };
   if (direct && kind == Kind::kJoin) return with(message::Join(), [&](auto& m) { on_join(source, m); });
-  if (direct && kind == Kind::kJoinReply) return with(message::JoinReply(), [&](auto& m) { on_join_reply(source, m); });
-  if (kind == Kind::kVoteRequest) return with(message::VoteRequest(), [&](auto& m) { on_vote_request(source, m); });
+  if (direct && kind == Kind::kJoinReply)
+    return with(message::JoinReply(), [&](auto& m) { on_join_reply(source, m); });
+  if (kind == Kind::kVoteRequest)
+    return with(message::VoteRequest(), [&](auto& m) { on_vote_request(source, m); });
   if (kind == Kind::kVote) return with(message::Vote(), [&](auto& m) { on_vote(source, m); });
   if (!knows(frame.neighbour) || (!direct && !knows(source))) return drop();
   if (direct) {
     switch (kind) {
-      case Kind::kHeartbeat: return with(message::Heartbeat(), [&](auto& m) { on_heartbeat(source, m); });
-      case Kind::kDelta: return with(message::Delta(), [&](auto& m) { on_delta(source, m); });
-      case Kind::kDigest: return with(message::Digest(), [&](auto& m) { on_digest(source, m); });
-      case Kind::kSync: return with(message::Sync(), [&](auto& m) { on_sync(source, m); });
-      default: break;
+      case Kind::kHeartbeat:
+        return with(message::Heartbeat(), [&](auto& m) { on_heartbeat(source, m); });
+      case Kind::kDelta:
+        return with(message::Delta(), [&](auto& m) { on_delta(source, m); });
+      case Kind::kDigest:
+        return with(message::Digest(), [&](auto& m) { on_digest(source, m); });
+      case Kind::kSync:
+        return with(message::Sync(), [&](auto& m) { on_sync(source, m); });
+      default:
+        break;
     }
   }
   switch (kind) {
-    case Kind::kAnnounce: return with(message::Announcement(), [&](auto& m) { on_announce(source, frame.neighbour, m); });
-    case Kind::kHeard: return with(message::Heard(), [&](auto& m) { on_heard(m); });
-    case Kind::kRollAck: return with(message::RollAck(), [&](auto& m) { on_roll_ack(source, m); });
+    case Kind::kAnnounce:
+      return with(message::Announcement(), [&](auto& m) { on_announce(source, frame.neighbour, m); });
+    case Kind::kHeard:
+      return with(message::Heard(), [&](auto& m) { on_heard(m); });
+    case Kind::kRollAck:
+      return with(message::RollAck(), [&](auto& m) { on_roll_ack(source, m); });
     case Kind::kDialMe:
       return with(message::DialMe(), [&](auto& m) {
         if (m.contact.endpoint.size() <= kEndpointBytesMax) links_.contact(m.contact, now_, *out_);
       });
-    default: drop();
+    default:
+      drop();
   }
 }
 
@@ -89,7 +100,9 @@ void Core::on_input(const in::LinkUp& up) {
   meet(peer);
   if (candidacy_.active() && peer == candidacy_.roll().witness.agent) {
     send(peer, Kind::kVoteRequest,
-         message::VoteRequest{home_->region.id(), candidacy_.epoch(), candidacy_.roll().epoch, candidacy_.roll().version}, true);
+         message::VoteRequest{home_->region.id(), candidacy_.epoch(), candidacy_.roll().epoch,
+                              candidacy_.roll().version},
+         true);
   }
 }
 
@@ -101,7 +114,8 @@ void Core::on_input(const in::LinkDown& down) {
   for (Joiner* joiner : {&home_join_, &parent_join_}) {
     const bool waits = joiner->phase() == Joiner::Phase::kDialing || joiner->phase() == Joiner::Phase::kAsked;
     if (waits && joiner->current().agent == down.neighbour) {
-      joiner->fail((down.refused ? "nothing listens at " : "lost the link to ") + joiner->current().endpoint, rng_, now_);
+      joiner->fail((down.refused ? "nothing listens at " : "lost the link to ") + joiner->current().endpoint,
+                   rng_, now_);
     }
   }
   const Member* member = find_member(down.neighbour);
@@ -140,7 +154,8 @@ void Core::on_input(const in::Summaries& summaries) {
 void Core::on_input(const in::Leave&) {
   for (auto* attachment : {attachment_of(Scope::kParent), attachment_of(Scope::kHome)}) {
     if (attachment == nullptr) continue;
-    const message::Delta farewell{attachment->region.id(), {}, {{config_.id, incarnation_, Status::kLeft, false, {}}}};
+    const message::Delta farewell{
+        attachment->region.id(), {}, {{config_.id, incarnation_, Status::kLeft, false, {}}}};
     const Bytes body = wire::encode(farewell);
     for (AgentId peer : gossip_links(*attachment)) send_bytes(peer, Kind::kDelta, body);
   }
@@ -208,7 +223,8 @@ void Core::tick() {
 }
 
 void Core::send_heartbeats() {
-  const bool keep_alive = (ticks_ + config_.id.low()) % static_cast<std::uint64_t>(kKeepAlive.us / kHeartbeat.us) == 0;
+  const bool keep_alive =
+      (ticks_ + config_.id.low()) % static_cast<std::uint64_t>(kKeepAlive.us / kHeartbeat.us) == 0;
   const Bytes watching = wire::encode(message::Heartbeat{incarnation_, true});
   const Bytes idle = wire::encode(message::Heartbeat{incarnation_, false});
   for (const auto& [peer, link] : links_.all()) {
@@ -220,14 +236,16 @@ void Core::send_heartbeats() {
 }
 
 void Core::send_digests() {
-  const bool regular = (ticks_ + config_.id.high()) % static_cast<std::uint64_t>(kDigestEvery.us / kHeartbeat.us) == 0;
+  const bool regular =
+      (ticks_ + config_.id.high()) % static_cast<std::uint64_t>(kDigestEvery.us / kHeartbeat.us) == 0;
   for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr) continue;
     const std::vector<AgentId> peers = gossip_links(*attachment);
     for (AgentId peer : peers) {
       const Link* link = links_.find(peer);
       // What was flooded while the link opened is on its way by other paths: compare a little later.
-      if (link->fresh && config_.id < peer && now_ - link->changed > kHeartbeat * scale_ * 2) send_digest(*attachment, peer);
+      if (link->fresh && config_.id < peer && now_ - link->changed > kHeartbeat * scale_ * 2)
+        send_digest(*attachment, peer);
     }
     if (regular && !peers.empty()) send_digest(*attachment, peers[rng_.below(peers.size())]);
   }
@@ -246,7 +264,8 @@ void Core::probe_one_dead() {
   for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr) continue;
     for (const auto& [id, gone] : attachment->region.gone()) {
-      if (gone.record.status == Status::kDead && !gone.record.endpoint.empty() && find_member(id) == nullptr) {
+      if (gone.record.status == Status::kDead && !gone.record.endpoint.empty() &&
+          find_member(id) == nullptr) {
         dead.push_back(&gone.record);
       }
     }
@@ -258,8 +277,8 @@ void Core::probe_one_dead() {
   if (links_.up(peer.agent)) meet(peer.agent);
 }
 
-// Two halves of a healed partition meet: the peer is dead to this agent and yet there is a link to it. It may never
-// have heard of this agent.
+// Two halves of a healed partition meet: the peer is dead to this agent and yet there is a link to it. It may
+// never have heard of this agent.
 void Core::meet(AgentId peer) {
   for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr || attachment->region.find_gone(peer) == nullptr) continue;

@@ -1,9 +1,9 @@
-// Goal: whatever happens to agents and links, once it stops the overlay is whole again: every region agrees on who
-// lives and who is head, everyone reaches everyone, no epoch ever had two heads, and no agent lives twice under one
-// incarnation.
-// Method: a three-level hierarchy under a random schedule of crashes (with and without loss of what was not yet on
-// disk), restarts, partitions and stalls; then everything is healed and started, and the world has two minutes.
-// SHOAL_OVERLAY_SEEDS=first:count runs other seeds than the usual few.
+// Goal: whatever happens to agents and links, once it stops the overlay is whole again: every region agrees
+// on who lives and who is head, everyone reaches everyone, no epoch ever had two heads, and no agent lives
+// twice under one incarnation. Method: a three-level hierarchy under a random schedule of crashes (with and
+// without loss of what was not yet on disk), restarts, partitions and stalls; then everything is healed and
+// started, and the world has two minutes. SHOAL_OVERLAY_SEEDS=first:count runs other seeds than the usual
+// few.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -25,7 +25,8 @@ struct Chaos {
   std::size_t events_read = 0;
 
   void build() {
-    const auto grow = [&](std::uint64_t first, std::uint64_t n, std::vector<AgentId> contacts, const std::string& name) {
+    const auto grow = [&](std::uint64_t first, std::uint64_t n, std::vector<AgentId> contacts,
+                          const std::string& name) {
       for (std::uint64_t i = 0; i < n; ++i) {
         const bool dialable = name.empty() || i == 0 || !rng.chance(150'000);
         all.push_back(world.start(first + i, contacts, name, dialable));
@@ -52,7 +53,9 @@ struct Chaos {
         if (world.running(agent)) world.kill(agent, rng.chance(500'000) ? Death::kLoud : Death::kSilent);
         break;
       case 3:
-      case 4: restart(agent); break;
+      case 4:
+        restart(agent);
+        break;
       case 5: {
         std::set<AgentId> side;
         for (AgentId a : all) {
@@ -61,8 +64,12 @@ struct Chaos {
         world.partition(side);
         break;
       }
-      case 6: world.heal(); break;
-      default: world.stalls_per_million(static_cast<std::uint32_t>(rng.below(20'000))); break;
+      case 6:
+        world.heal();
+        break;
+      default:
+        world.stalls_per_million(static_cast<std::uint32_t>(rng.below(20'000)));
+        break;
     }
     world.run_for(milliseconds(static_cast<std::int64_t>(rng.below(6000))));
   }
@@ -120,7 +127,8 @@ struct Chaos {
       }
       auto expected = world[above->second[0]].address().path;
       expected.push_back(region);
-      if (path != expected) return "the path of " + std::to_string(head.low()) + " is not the one above and itself";
+      if (path != expected)
+        return "the path of " + std::to_string(head.low()) + " is not the one above and itself";
     }
     return "";
   }
@@ -130,7 +138,8 @@ struct Chaos {
     for (const auto& [region, agents] : by_home) {
       if (region.is_zero()) return "agent " + std::to_string(agents[0].low()) + " has no region";
       if (!world.agree(agents)) return "the region of " + std::to_string(agents[0].low()) + " does not agree";
-      if (!world.common_head(agents)) return "the region of " + std::to_string(agents[0].low()) + " has no head";
+      if (!world.common_head(agents))
+        return "the region of " + std::to_string(agents[0].low()) + " has no head";
       for (AgentId agent : agents) {
         if (world[agent].address().path != world[agents[0]].address().path) return "paths differ";
         if (world[agent].isolated()) return "agent " + std::to_string(agent.low()) + " is isolated";
@@ -144,8 +153,9 @@ struct Chaos {
     std::string text;
     for (AgentId agent : all) {
       const Overlay& overlay = world[agent];
-      text += "\n" + std::to_string(agent.low()) + (overlay.is_head() ? " head" : "") + (overlay.isolated() ? " isolated" : "") +
-              " epoch " + std::to_string(overlay.head_epoch().value()) + " of " +
+      text += "\n" + std::to_string(agent.low()) + (overlay.is_head() ? " head" : "") +
+              (overlay.isolated() ? " isolated" : "") + " epoch " +
+              std::to_string(overlay.head_epoch().value()) + " of " +
               std::to_string(overlay.head().value_or(AgentId()).low()) + " path";
       for (RegionId region : overlay.address().path) text += " " + region.brief();
       for (const Scope scope : {Scope::kHome, Scope::kParent}) {
@@ -159,12 +169,15 @@ struct Chaos {
       const auto agents = overlay.report("agents");
       for (const auto& other : *agents["agents"].as_array()) {
         const std::string state = other.text_or("status", "");
-        if (state == "dead" || state == "left") text += " " + other.text_or("name", "").substr(6) + state.substr(0, 1);
+        if (state == "dead" || state == "left")
+          text += " " + other.text_or("name", "").substr(6) + state.substr(0, 1);
       }
       const auto status = overlay.report("status");
-      text += " voters " + std::to_string(status.int_or("voters", 0)) + " promised " + std::to_string(status.int_or("promised", 0));
+      text += " voters " + std::to_string(status.int_or("voters", 0)) + " promised " +
+              std::to_string(status.int_or("promised", 0));
       if (status.text_or("endpoint", "").empty()) text += " dials out";
-      text += " join " + std::to_string(status.bool_or("joining", false)) + " " + status.text_or("join_error", "");
+      text += " join " + std::to_string(status.bool_or("joining", false)) + " " +
+              status.text_or("join_error", "");
     }
     return text;
   }
@@ -175,9 +188,11 @@ struct Chaos {
         if (from == to) continue;
         // A link that has just been given up may still have to be dialled again.
         bool reached = false;
-        for (int tries = 0; tries < 20 && !reached; ++tries) reached = world.route(from, world[to].address()).has_value();
+        for (int tries = 0; tries < 20 && !reached; ++tries)
+          reached = world.route(from, world[to].address()).has_value();
         if (!reached) {
-          return std::to_string(from.low()) + " does not reach " + std::to_string(to.low()) + ", lost " + world.loss();
+          return std::to_string(from.low()) + " does not reach " + std::to_string(to.low()) + ", lost " +
+                 world.loss();
         }
       }
     }

@@ -11,7 +11,8 @@ constexpr std::uint16_t kProbeKind = 0x0600;
 constexpr Duration kKeepAliveOfTransport = seconds(12);
 }  // namespace
 
-AgentId World::start(std::uint64_t number, std::vector<AgentId> contacts, const std::string& child_region, bool dialable) {
+AgentId World::start(std::uint64_t number, std::vector<AgentId> contacts, const std::string& child_region,
+                     bool dialable) {
   const AgentId agent = id(number);
   Host host;
   host.config.id = agent;
@@ -33,7 +34,8 @@ void World::boot(AgentId agent) {
   ++host.life;
   host.silent = false;
   host.durable_at = now_;
-  host.overlay = std::make_unique<Overlay>(host.config, host.disk, rng_.split("agent").split(agent.hex() + std::to_string(host.life)));
+  host.overlay = std::make_unique<Overlay>(
+      host.config, host.disk, rng_.split("agent").split(agent.hex() + std::to_string(host.life)));
   step(agent, in::Start{});
 }
 
@@ -62,7 +64,9 @@ void World::restart(AgentId agent) {
   boot(agent);
 }
 
-void World::input(AgentId agent, Input input) { step(agent, input); }
+void World::input(AgentId agent, Input input) {
+  step(agent, input);
+}
 
 void World::partition(std::set<AgentId> side) {
   side_ = std::move(side);
@@ -117,7 +121,9 @@ bool World::linked(AgentId a, AgentId b) const {
   return it != pairs_.end() && it->second.up;
 }
 
-void World::inject(AgentId to, AgentId neighbour, const wire::Envelope& envelope) { step(to, in::Frame{neighbour, envelope}); }
+void World::inject(AgentId to, AgentId neighbour, const wire::Envelope& envelope) {
+  step(to, in::Frame{neighbour, envelope});
+}
 
 std::optional<int> World::route(AgentId from, const wire::Address& target) {
   probe_hops_.reset();
@@ -206,8 +212,8 @@ void World::forward(AgentId from, wire::Envelope envelope) {
   const auto hop = hosts_.at(from).overlay->next_hop(envelope.target);
   if (!hop || !linked(from, *hop) || envelope.hops >= wire::Envelope::kHopsMax) {
     if (envelope.kind == kProbeKind) {
-      loss_ = "at " + std::to_string(from.low()) + " to " + (hop ? std::to_string(hop->low()) : "nowhere") + " after " +
-              std::to_string(envelope.hops);
+      loss_ = "at " + std::to_string(from.low()) + " to " + (hop ? std::to_string(hop->low()) : "nowhere") +
+              " after " + std::to_string(envelope.hops);
     }
     return;
   }
@@ -224,7 +230,8 @@ void World::forward(AgentId from, wire::Envelope envelope) {
     pair.arrival[to] = std::max(pair.arrival[to], now_ + delay);
     const std::uint64_t life = hosts_.at(to).life;
     at(pair.arrival[to], [this, from, to, generation, life, envelope = std::move(envelope)]() mutable {
-      if (pairs_[key_of(from, to)].generation != generation || hosts_.at(to).life != life || !running(to)) return;
+      if (pairs_[key_of(from, to)].generation != generation || hosts_.at(to).life != life || !running(to))
+        return;
       if (envelope.target.agent != to) {
         ++envelope.hops;
         return forward(to, std::move(envelope));
@@ -287,7 +294,9 @@ void World::break_link(AgentId a, AgentId b, std::optional<AgentId> not_told) {
   }
 }
 
-bool World::separated(AgentId a, AgentId b) const { return !side_.empty() && side_.count(a) != side_.count(b); }
+bool World::separated(AgentId a, AgentId b) const {
+  return !side_.empty() && side_.count(a) != side_.count(b);
+}
 
 void World::arm(AgentId agent) {
   Host& host = hosts_.at(agent);
@@ -303,10 +312,13 @@ void World::arm(AgentId agent) {
   });
 }
 
-void World::at(Instant when, std::function<void()> action) { queue_.emplace(std::pair(when, ++sequence_), std::move(action)); }
+void World::at(Instant when, std::function<void()> action) {
+  queue_.emplace(std::pair(when, ++sequence_), std::move(action));
+}
 
 void World::note(AgentId agent, std::uint64_t what) {
-  trace_hash_ = combine64(trace_hash_, combine64(static_cast<std::uint64_t>(now_.us), combine64(agent.low(), what)));
+  trace_hash_ =
+      combine64(trace_hash_, combine64(static_cast<std::uint64_t>(now_.us), combine64(agent.low(), what)));
 }
 
 }  // namespace shoal::overlay

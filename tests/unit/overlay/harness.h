@@ -1,8 +1,9 @@
 // tests/unit/overlay/harness.h
 //
-// A small world for overlays alone: virtual time, links as the transport has them (one per pair, FIFO, refused or
-// silent failures), disks that remember what they had time to write. Everything is drawn from one seed. The simulator (tools/sim) does this for
-// whole agents with many more faults; here a test reads in a few lines what an overlay promises.
+// A small world for overlays alone: virtual time, links as the transport has them (one per pair, FIFO,
+// refused or silent failures), disks that remember what they had time to write. Everything is drawn from one
+// seed. The simulator (tools/sim) does this for whole agents with many more faults; here a test reads in a
+// few lines what an overlay promises.
 #pragma once
 
 #include <cstdint>

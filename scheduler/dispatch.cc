@@ -25,6 +25,11 @@ void Scheduler::Impl::drain(Master& master) {
     }
     for (const auto& need : std::exchange(effects.needs, {})) {
       const Version& version = master.graph().version(need.version);
+      if (const client::Value* here = worker.values().find(key_of(master.app(), version.name))) {
+        const client::Value value = *here;  // an attempt that is still running brought it
+        master.fetched(need.version, true, value);
+        continue;
+      }
       std::vector<wire::Address> holders;
       for (const AgentIndex holder : version.holders) holders.push_back(agents.address(holder));
       worker.fetch(master.app(), version.name, version.bytes, holders, {false, master.app(), need.version, 0}, *out);
@@ -355,6 +360,7 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   master.set_now(now);
   AgentIndex ran_on = agents.add(result.ran_on);
   if (ran_on == kNone) ran_on = work.agent == kNone ? kSelf : work.agent;  // the table is full; the way to it is known
+  if (ran_on == kSelf) master.adopt_inputs(work.task, worker.values());
   const Verdict verdict = master.finished(work.task, result, ran_on, agents);
   switch (verdict) {
     case Verdict::kEnded:

@@ -31,8 +31,14 @@ Result<> Graph::complete(std::uint32_t index, const std::vector<OutputValue>& ou
   for (const Ref& ref : task.refs) {
     const OutputValue& output = ref.output ? outputs[next++] : kContainer;
     if (ref.write == kNone) continue;
-    if (versions_[ref.write].state != VersionState::kPending) {  // made again along with a sibling that was lost
-      if (output.held) add_holder(ref.write, ran_on);
+    const VersionState state = versions_[ref.write].state;
+    if (state == VersionState::kFailed) continue;
+    if (state == VersionState::kReady) {  // made again along with a sibling that was lost
+      if (output.held && ran_on == kSelf) {
+        set_local(ref.write, output.value);
+      } else if (output.held && !versions_[ref.write].inlined()) {
+        add_holder(ref.write, ran_on);
+      }
       continue;
     }
     set_value(ref.write, output, ran_on);
@@ -40,8 +46,8 @@ Result<> Graph::complete(std::uint32_t index, const std::vector<OutputValue>& ou
     keep = keep || is_lossy(versions_[ref.write]);
   }
   for (const Ref& ref : task.refs) {
-    // The attempt made its inputs local: they can be fetched from there as well.
-    if (!task.large || ref.read == kNone) continue;
+    // The attempt made its inputs local: they can be fetched from there as well. (Of this host, see set_local.)
+    if (!task.large || ref.read == kNone || ran_on == kSelf) continue;
     const std::uint32_t version = resolve(ref.read);
     if (!versions_[version].holders.empty()) add_holder(version, ran_on);
   }

@@ -52,6 +52,10 @@ bool Graph::ensure(std::uint32_t index) {
 void Graph::lost(std::uint32_t index) {
   Version& v = versions_[resolve(index)];
   if (v.state != VersionState::kReady || v.borrowed) return;
+  if (std::find(v.holders.begin(), v.holders.end(), kSelf) != v.holders.end()) {
+    v.holders.assign(1, kSelf);  // old news: it has come back to this host meanwhile
+    return;
+  }
   v.holders.clear();
   v.value = client::Nothing{};
   v.misses = 0;
@@ -76,10 +80,12 @@ void Graph::agent_lost(AgentIndex agent) {
 // After this the version is pending, or has failed because nothing can make it again.
 void Graph::remake(std::uint32_t version) {
   const std::uint32_t producer = versions_[version].producer;
-  if (producer == kNone || tasks_[producer].state != TaskState::kKept) {
+  if (producer == kNone) {
     fail_lost(version);
     return;
   }
+  // Its task may be at work already, because of another output that was lost.
+  versions_[version].state = VersionState::kPending;
   std::vector<std::uint32_t> next{producer};
   while (!next.empty()) {
     const std::uint32_t task = next.back();

@@ -143,6 +143,19 @@ void Master::started(std::uint32_t index) {
   task.start_us = now_.us;
 }
 
+void Master::adopt_inputs(std::uint32_t index, const LocalValues& values) {
+  const Task& task = graph_.task(index);
+  if (!task.large) return;
+  for (const Ref& ref : task.refs) {
+    if (ref.read == kNone) continue;
+    const std::uint32_t version = graph_.resolve(ref.read);
+    const Version& v = graph_.version(version);
+    if (v.state != VersionState::kReady || v.holders.empty()) continue;
+    if (std::find(v.holders.begin(), v.holders.end(), kSelf) != v.holders.end()) continue;
+    if (const client::Value* value = values.find(key_of(app_, v.name))) graph_.set_local(version, *value);
+  }
+}
+
 Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_on, const Agents& agents) {
   switch (result.outcome) {
     case client::Outcome::kDone: {

@@ -16,6 +16,7 @@
 #include "scheduler/groups.h"
 #include "scheduler/messages.h"
 #include "scheduler/trace.h"
+#include "scheduler/values.h"
 
 namespace shoal::scheduler {
 
@@ -81,6 +82,8 @@ class Master {
   // How much of its inputs, by agent, for placement. Only for tasks with large inputs.
   void input_bytes(std::uint32_t task, std::map<AgentIndex, std::uint64_t>& held, std::uint64_t& total) const;
   void started(std::uint32_t task);
+  // An attempt ran on this host: what it fetched can be used from here.
+  void adopt_inputs(std::uint32_t task, const LocalValues& values);
   Verdict finished(std::uint32_t task, JobResult& result, AgentIndex ran_on, const Agents& agents);
   // No agent can ever run it.
   void refuse(std::uint32_t task, Code code, const std::string& why);

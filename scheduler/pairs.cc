@@ -335,10 +335,9 @@ Room Scheduler::Impl::room_for(AgentIndex agent) const {
 }
 
 void Scheduler::Impl::free_value(AppId app, const GraphEvents::Freed& freed) {
+  worker.drop(app, freed.name);  // also what an attempt fetched
   for (const AgentIndex holder : freed.holders) {
-    if (holder == kSelf) {
-      worker.drop(app, freed.name);
-    } else if (holder != kNone) {
+    if (holder != kSelf && holder != kNone) {
       Free& free = frees[{holder, app}];
       free.app = app;
       free.names.push_back(freed.name);

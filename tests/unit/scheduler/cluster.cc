@@ -208,7 +208,7 @@ client::AttemptResult Cluster::run(Agent& agent, const client::Attempt& attempt)
     for (const auto& item : argument.items) visit(item);
   };
   for (const auto& argument : attempt.arguments) visit(argument);
-  text += std::to_string(attempt.task.value());
+  text = step_of(text, attempt.task.value());
   for (const auto* argument : written) {
     if (is_file(argument->kind)) {
       const auto& target = argument->items.empty() ? argument->value : argument->items[0].value;
@@ -218,7 +218,7 @@ client::AttemptResult Cluster::run(Agent& agent, const client::Attempt& attempt)
     } else if (function.starts_with("big")) {
       const std::string name = agent.name + ".o" + std::to_string(++agent.files);
       agent.arena[name] = text;
-      result.outputs.emplace_back(client::Shared{name, 100'000'000});
+      result.outputs.emplace_back(client::Shared{name, 4'000'000});
     } else {
       result.outputs.emplace_back(client::Inline{Bytes(text)});
     }
@@ -239,6 +239,12 @@ void Cluster::release(Agent& agent) {
     agent.held.pop_front();
     finish(agent, run(agent, attempt));
   }
+}
+
+std::string step_of(const std::string& inputs, std::uint64_t task) {
+  constexpr std::size_t kTextMax = 60'000;  // histories of long programs are folded
+  std::string text = inputs + std::to_string(task);
+  return text.size() <= kTextMax ? text : std::to_string(hash64(text));
 }
 
 App::App(Cluster& cluster, const std::string& agent, std::uint64_t id)

@@ -99,6 +99,9 @@ class Cluster {
   std::uint64_t next_id_ = 0;
 };
 
+// What a task makes of all that it reads.
+std::string step_of(const std::string& inputs, std::uint64_t task);
+
 // One application, opened at an agent.
 class App {
  public:

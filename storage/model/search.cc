@@ -329,8 +329,12 @@ Result<Manifest> Store::Impl::located(const Search& search) const {
     return is_home(holder) ? 3 : 2;
   };
   Manifest manifest = *search.found;
-  std::stable_sort(manifest.holders.begin(), manifest.holders.end(),
-                   [&](const auto& a, const auto& b) { return worth(a) < worth(b); });
+  manifest.holders.clear();
+  for (int rank = 0; rank <= 4; ++rank) {
+    for (const wire::Address& holder : search.found->holders) {
+      if (worth(holder) == rank) manifest.holders.push_back(holder);
+    }
+  }
   return manifest;
 }
 

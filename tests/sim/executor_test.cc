@@ -16,7 +16,7 @@ struct ExecutorTest : ::testing::Test {
   Executor executor{queue, Rng(5), arena, ledger, 2,
                     Executor::Events{[this](client::AttemptResult r) { results.push_back(std::move(r)); },
                                      [this](std::string rule, std::string) { violations.push_back(std::move(rule)); },
-                                     [](const Payload&) {}}};
+                                     [](const Payload&) {}, [](const Payload&) {}}};
 
   static client::Attempt attempt(std::uint64_t id, const char* function) {
     client::Attempt out;

@@ -30,6 +30,9 @@ SimAgent::SimAgent(World& world, std::uint32_t index, AgentOptions options)
                                  },
                                  [this](const Payload& payload) {
                                    for (Observer* observer : world_.observers()) observer->on_read(index_, payload);
+                                 },
+                                 [this](const Payload& payload) {
+                                   for (Observer* observer : world_.observers()) observer->on_made(index_, payload);
                                  }}) {
   executor_.plant(world.options().bug);
   if (world.options().bug == Bug::kLoseSyncedWrites) disk_.lie_about_syncs();

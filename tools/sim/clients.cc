@@ -75,6 +75,7 @@ void TaskClients::open_program(std::uint32_t agent, AppId id, Program program) {
   open.hello.name = "sim";
   const std::size_t index = apps_.size();
   by_client_[app->client] = index;
+  by_app_[id] = index;
   const std::set<FunctionId> functions = functions_of(app->program);
   apps_.push_back(std::move(app));
   ++running_;
@@ -219,6 +220,17 @@ void TaskClients::on_read(std::uint32_t /*agent*/, const Payload& payload) {
                              std::to_string(payload.instance.value()) + ", which finished after instance " +
                              std::to_string(newer->first.value()) + " had started");
   }
+}
+
+// Q8, where it goes wrong first: an attempt whose inputs were not those of a sequential run.
+void TaskClients::on_made(std::uint32_t agent, const Payload& payload) {
+  auto app = by_app_.find(payload.app);
+  if (app == by_app_.end()) return;
+  const auto& outputs = apps_[app->second]->program.outputs;
+  auto expected = outputs.find({payload.task, payload.output});
+  if (expected == outputs.end() || expected->second == payload.content) return;
+  world_.violate("Q8", app_name(payload.app) + ": task " + std::to_string(payload.task.value()) + " on " +
+                           world_.agent(agent).config().name + " computes another value than in a sequential run");
 }
 
 void TaskClients::on_stopped(std::uint32_t agent) {

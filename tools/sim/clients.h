@@ -37,6 +37,7 @@ class TaskClients : public Observer {
   void on_stopped(std::uint32_t agent) override;
   void on_client(std::uint32_t agent, const scheduler::out::ToClient& message) override;
   void on_read(std::uint32_t agent, const Payload& payload) override;
+  void on_made(std::uint32_t agent, const Payload& payload) override;
 
  private:
   enum class State : std::uint8_t { kRunning, kFinished, kExempt };
@@ -67,6 +68,7 @@ class TaskClients : public Observer {
   Rng rng_;
   std::vector<std::unique_ptr<App>> apps_;
   std::map<ClientId, std::size_t> by_client_;
+  std::map<AppId, std::size_t> by_app_;
   std::map<std::tuple<AppId, TaskId, std::uint32_t>, Made> made_;
   std::uint64_t last_client_ = 0;
   std::uint64_t running_ = 0;

@@ -146,6 +146,7 @@ client::AttemptResult Executor::run(const Running& running) {
     payload.content = slot.commutative ? commutative_content(attempt.function, gathered.inputs, slot.before)
                                        : output_content(attempt.function, gathered.inputs, payload.output);
     if (wrong) ++payload.content;
+    events_.made(payload);
     result.outputs.push_back(arena_.make(payload, function.output_bytes));
     ++payload.output;
   }

@@ -32,6 +32,7 @@ class Executor {
     std::function<void(client::AttemptResult)> done;
     std::function<void(std::string rule, std::string what)> violation;
     std::function<void(const Payload&)> read;  // an attempt consumed this small value
+    std::function<void(const Payload&)> made;  // an attempt ended with this value
   };
 
   Executor(EventQueue& queue, Rng rng, Arena& arena, ExecutionLedger& ledger, std::uint32_t units, Events events);

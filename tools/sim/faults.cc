@@ -167,14 +167,15 @@ void Faults::replace(std::uint32_t agent, Duration after) {
     options.config.id = AgentId(combine64(options.config.id.high(), 1), rng_.next());
     options.config.name += "'";
     options.config.curve_key = Bytes(options.config.id.bytes() + options.config.id.bytes());
-    if (options.config.contacts.empty()) {  // it founded the root region: there is one already
-      for (std::uint32_t i = 0; i < world_.agents() && options.config.contacts.size() < 2; ++i) {
-        const auto& other = world_.agent(i).config();
-        if (i == agent || world_.agent(i).gone() || other.endpoint.empty() || world_.agent(i).site() != options.site) continue;
-        options.config.contacts.push_back({other.id, other.endpoint, other.curve_key});
-      }
+    // It comes with a new token, which names agents of the region that are there now.
+    options.config.child_region.clear();
+    options.config.contacts.clear();
+    for (std::uint32_t i = 0; i < world_.agents() && options.config.contacts.size() < 3; ++i) {
+      const auto& other = world_.agent(i).config();
+      if (i == agent || world_.agent(i).gone() || other.endpoint.empty() || world_.agent(i).site() != options.site) continue;
+      options.config.contacts.push_back({other.id, other.endpoint, other.curve_key});
     }
-    world_.add_agent(std::move(options)).start();
+    if (!options.config.contacts.empty()) world_.add_agent(std::move(options)).start();
   });
 }
 

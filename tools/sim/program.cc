@@ -150,6 +150,7 @@ class Generator {
       content = access.direction == client::Direction::kCommutative
                     ? commutative_content(function.id, inputs_, content)
                     : output_content(function.id, inputs_, k);
+      if (access.direction != client::Direction::kCommutative) program_.outputs[{call.task, k}] = content;
       ++k;
     }
   }

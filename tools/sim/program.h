@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -50,6 +51,8 @@ struct ProgramShape {
 
 struct Program {
   std::vector<Op> ops;
+  // What each output of each task must be; without those that depend on the order of commutative updates.
+  std::map<std::pair<TaskId, std::uint32_t>, std::uint64_t> outputs;
   std::uint64_t tasks = 0;
 };
 

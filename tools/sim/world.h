@@ -50,6 +50,7 @@ class Observer {
   virtual void on_answer(std::uint32_t /*agent*/, const node::out::Answer& /*answer*/) {}
   virtual void on_trace(std::uint32_t /*agent*/, const std::string& /*event*/) {}
   virtual void on_read(std::uint32_t /*agent*/, const Payload& /*payload*/) {}  // a small value, by an attempt
+  virtual void on_made(std::uint32_t /*agent*/, const Payload& /*payload*/) {}  // an output, by an attempt
   virtual void on_send(std::uint32_t /*agent*/, const wire::Envelope& /*envelope*/) {}
 };
 

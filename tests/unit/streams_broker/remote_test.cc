@@ -204,7 +204,7 @@ TEST(BrokerRemote, AFullOutboxBlocksOrDropsAsThePolicySays) {
     int accepted = 0;
     std::optional<Error> refusal;
     for (int i = 0; i < 1000 && !refusal; ++i) {
-      Array rows{Array{Dynamic(Bytes(std::to_string(i) + std::string(1000, '.')))}};
+      Array rows{Dynamic(Array{Dynamic(Bytes(std::to_string(i) + std::string(1000, '.')))})};
       auto published = cluster.call(kEdge, 1, "streams.publish", {{"name", "s"}, {"records", rows}});
       if (published) {
         ++accepted;
@@ -241,7 +241,7 @@ TEST(BrokerRemote, ABlockedOutboxAcceptsAgainAfterItDrained) {
   limits.outbox_bytes_max = 128 << 10;
   Cluster cluster(2, limits);
   ASSERT_TRUE(cluster.call(kOwner, 1, "streams.open", {{"name", "s"}}));
-  Array rows{Array{Dynamic(Bytes(std::string(1000, '.')))}};
+  Array rows{Dynamic(Array{Dynamic(Bytes(std::string(1000, '.')))})};
   for (int round = 0; round < 5; ++round) {
     cluster.cut(kOwner, kEdge);
     while (cluster.call(kEdge, 1, "streams.publish", {{"name", "s"}, {"records", rows}})) {

@@ -80,6 +80,7 @@ struct Datum {
 // CONCURRENT or COMMUTATIVE accesses in a row: all start from `base`, together they make `result`.
 struct AccessGroup {
   bool exclusive = false;  // COMMUTATIVE: one at a time
+  bool closed = false;     // somebody reads `result`: nobody else joins
   std::uint32_t result = kNone;
   std::uint32_t tip = kNone;  // what the last finished member left; base at first
   std::uint32_t remaining = 0;

@@ -190,7 +190,7 @@ bool Graph::own_read(const Task& task, std::uint32_t version, std::uint32_t& rea
 void Graph::join_group(std::uint32_t task, std::uint32_t datum, bool exclusive, Ref& ref) {
   const std::uint32_t current = data_[datum].current;
   std::uint32_t group = versions_[current].access_group;
-  if (group == kNone || groups_[group].exclusive != exclusive) {
+  if (group == kNone || groups_[group].exclusive != exclusive || groups_[group].closed) {
     group = groups_.add();
     groups_[group].exclusive = exclusive;
     groups_[group].tip = current;
@@ -365,7 +365,12 @@ std::uint32_t Graph::resolve(std::uint32_t version) const {
   return version;
 }
 
-void Graph::hold(std::uint32_t version) { ++versions_[version].readers; }
+void Graph::hold(std::uint32_t version) {
+  ++versions_[version].readers;
+  // Whoever reads the result of a group means those that are in it now: what the program adds later begins another one.
+  const std::uint32_t group = versions_[version].access_group;
+  if (group != kNone) groups_[group].closed = true;
+}
 
 void Graph::unhold(std::uint32_t version) {
   SHOAL_CHECK(versions_[version].readers > 0, "a version was let go more often than it was held");

@@ -70,6 +70,7 @@ void Node::Impl::bridge(Instant now, const overlay::Output& output, std::vector<
     }
     void operator()(const overlay::out::Persist& persist) const {
       self.overlay_persisted = self.persist("o/" + persist.key, persist.value, true, out);
+      if (persist.new_life) self.life_persisted = self.overlay_persisted;
     }
     void operator()(const overlay::out::MemberUp& up) const { self.on_member_up(now, up, out); }
     void operator()(const overlay::out::MemberDown& down) const { self.on_member_down(now, down, out); }

@@ -51,11 +51,13 @@ struct Node::Impl {
   scheduler::Scheduler scheduler;
   storage::Store store;
 
+  std::vector<storage::Output> recovery;           // what the store's recovery asks for, until the agent starts
   Bytes downward;                                  // what the head last told of the regions above
   std::map<Ticket, std::uint64_t> record_tickets;  // persists whose completion the store machine awaits
   std::deque<wire::Envelope> loopback;             // frames between machines of this same agent
   std::uint64_t last_ticket = 0;
   Ticket overlay_persisted;  // of the overlay's newest persist: its votes wait for it
+  Ticket life_persisted;     // of this life's number: whatever shows it to others waits for it
   Instant armed = Instant::never();
   std::uint64_t frames_dropped = 0;  // no way to the target, or too many relays
 };

@@ -112,8 +112,7 @@ Node::Impl::Impl(NodeConfig node_config, Recovered recovered, Rng rng)
       overlay(overlay_config(config), under(recovered, kOverlayPrefix), rng.split("overlay")),
       scheduler(scheduler_config(config), rng.split("scheduler")),
       store(store_config(config), rng.split("store")) {
-  std::vector<storage::Output> nothing_yet;
-  store.step(Instant{}, recovered_store(recovered), nothing_yet);
+  store.step(Instant{}, recovered_store(recovered), recovery);
 }
 
 void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
@@ -124,6 +123,7 @@ void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
     // The overlay first: until it has started it takes nothing in, and the others tell it their load at once.
     void operator()(const in::Start&) const {
       self.run_overlay(now, overlay::in::Start{}, out);
+      for (auto& output : std::exchange(self.recovery, {})) self.bridge(now, output, out);
       self.on_position_changed(now, out);
     }
     // Lease and heartbeat work goes first: the overlay before the machines that rely on it.

@@ -1,4 +1,5 @@
 // Frames in and out: to the machine that owns the plane, to the next hop, or back to this same agent.
+#include <algorithm>
 #include <utility>
 
 #include "agent/node/impl.h"
@@ -54,7 +55,7 @@ void Node::Impl::send(wire::Envelope envelope, Ticket after, std::vector<Effect>
     ++frames_dropped;  // whoever sent it repeats it or gives up at its own time-out
     return;
   }
-  out.emplace_back(out::Send{*hop, std::move(envelope), after});
+  out.emplace_back(out::Send{*hop, std::move(envelope), std::max(after, life_persisted)});
 }
 
 void Node::Impl::drain_loopback(Instant now, std::vector<Effect>& out) {

@@ -84,9 +84,10 @@ struct Dial {
 struct HangUp {
   AgentId neighbour;
 };
-struct Persist {  // small: incarnation, region, known members, epochs. `ticket` comes back as durable when not zero
+struct Persist {  // small: life, region, known members, epochs
   std::string key;
   Bytes value;
+  bool new_life = false;  // no frame of this agent, of whatever plane, leaves before this is durable
 };
 struct MemberUp {  // also when a member's record changed
   Scope scope = Scope::kHome;

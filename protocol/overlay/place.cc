@@ -201,8 +201,9 @@ void Core::save_self() {
   const SavedSelf now{life_, home_ ? home_->region.id() : saved_.region,
                       home_ ? home_->region.name() : saved_.region_name, home_ ? home_->path : saved_.path};
   if (now.life == saved_.life && now.region == saved_.region && now.path == saved_.path) return;
+  const bool new_life = now.life != saved_.life;
   saved_ = now;
-  emit(out::Persist{std::string(kSelfKey), wire::encode(saved_)});
+  emit(out::Persist{std::string(kSelfKey), wire::encode(saved_), new_life});
 }
 
 void Core::save_known() {

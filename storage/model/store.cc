@@ -238,9 +238,14 @@ void Store::Impl::on(const in::Recovered& recovered) {
   }
   for (const Manifest& manifest : recovered.manifests) {
     if (here_count >= config.limits.objects_max) break;
+    if (!tombstones_for(manifest).empty()) {  // the last life buried it and stopped before it had erased it
+      emit(out::Erase{manifest.object});
+      continue;
+    }
     Known& known = objects[manifest.object];
     if (known.here) continue;
     known.manifest = manifest;
+    strike_buried(known.manifest);
     known.manifest.holders = {self};
     for (const wire::Address& holder : manifest.holders) {
       if (holder.agent != config.id && known.former.size() < config.limits.holders_max)

@@ -97,6 +97,17 @@ TEST_F(Program, CommutativeTasksRunOneAtATimeInAnyOrder) {
   EXPECT_EQ(app->get(1), "1x342");
 }
 
+TEST_F(Program, AReaderSeesTheCommutativeTasksBeforeItAndNoneAfterIt) {
+  app->put(1, "x");
+  agent().executes = false;
+  app->call("f", {access(Direction::kCommutative, 1)});  // 1
+  app->call("f", {in(1), out(2)});                       // 2
+  app->call("f", {access(Direction::kCommutative, 1)});  // 3
+  cluster.release(agent());
+  EXPECT_EQ(app->get(2), "x12");
+  EXPECT_EQ(app->get(1), "x13");
+}
+
 TEST_F(Program, CommutativeAccessesToTwoDataCannotDeadlock) {
   app->put(1, "x");
   app->put(2, "y");

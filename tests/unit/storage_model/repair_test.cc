@@ -243,6 +243,21 @@ TEST_F(Tree, DeletedEverywhere) {
   EXPECT_EQ(done.result.error().code, Code::kNotFound);
 }
 
+TEST_F(Tree, ACrashBetweenTombstoneAndEraseDoesNotBringTheObjectBack) {
+  cluster.wait<out::PutDone>(edge[0], cluster.put(edge[0], object_id(1), Level::kLocal));
+  const auto left_behind = cluster.at(edge[0]).disk;
+  ASSERT_TRUE(
+      cluster.wait<out::DeleteDone>(edge[0], cluster.ask(edge[0], in::Delete{0, object_id(1)})).result);
+  cluster.kill(edge[0]);
+  for (const auto& [object, manifest] : left_behind) {
+    if (object == object_id(1)) cluster.at(edge[0]).disk[object] = manifest;
+  }
+  cluster.restart(edge[0]);
+  cluster.settle();
+  EXPECT_EQ(cluster.copies(object_id(1)), 0U);
+  EXPECT_FALSE(cluster.locate(edge[0], object_id(1)));
+}
+
 TEST_F(Tree, AHolderThatSleptThroughADeleteDropsItsCopy) {
   cluster.wait<out::PutDone>(fog[0], cluster.put(fog[0], object_id(1), Level::kRegion));
   cluster.settle();

@@ -147,7 +147,10 @@ void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
       self.record_tickets.erase(it);
       self.run_store(now, storage::in::Persisted{ticket}, out);
     }
-    void operator()(const in::Leave&) const { self.run_overlay(now, overlay::in::Leave{}, out); }
+    void operator()(const in::Leave&) const {
+      self.run_store(now, storage::in::Leave{}, out);
+      self.run_overlay(now, overlay::in::Leave{}, out);
+    }
     void operator()(in::Scheduler& request) const {
       std::visit([&](auto& message) { self.run_scheduler(now, std::move(message), out); }, request);
     }

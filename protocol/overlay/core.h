@@ -157,6 +157,7 @@ class Core {
   void on_join(AgentId from, const message::Join& join);
   void admit(const message::Join& join, message::JoinReply& reply);
   void answer_founder(const message::Join& join, message::JoinReply& reply);
+  void redirect_down(const Member& head, const message::Join& join, message::JoinReply& reply);
   void refuse(message::JoinReply& reply, std::string reason);
   void on_join_reply(AgentId from, const message::JoinReply& reply);
   void take_admission(Joiner& joiner, const message::JoinReply& reply);

@@ -200,6 +200,13 @@ void Core::on_vote(AgentId source, const message::Vote& vote) {
   if (vote.answer == message::Answer::kHeadLives || vote.answer == message::Answer::kOldRoll) {
     candidacy_.stop();
     election_at_ = now_ + kElectionRetry * scale_;
+    const Contact& witness = candidacy_.roll().witness;
+    if (source == witness.agent && home_->region.find(source) == nullptr && !home_join_.active()) {
+      // The head that lives is one this agent has never met, for instance because it was admitted by somebody who took
+      // that head for dead: the witness brings them together.
+      home_join_.begin({witness}, message::Role::kNative, home_->region.id(), now_);
+      drive_joiner(home_join_);
+    }
     if (links_.up(source) && home_->region.find(source) != nullptr) send_digest(*home_, source);
     return;
   }

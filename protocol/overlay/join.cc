@@ -220,6 +220,8 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
   const Duration flap_delay = region.flap_delay(record.id, now_);
   const bool guest = join.role == Role::kGuest;
   if (!join.region.is_zero() && join.region != region.id()) {
+    const Member* head = guest ? nullptr : region.guest_for(join.region);
+    if (head != nullptr && head->id != record.id) return redirect_down(*head, join, reply);
     return refuse(reply, "this agent lives in another region now");
   }
   if (!guest && !join.child_region.empty() && join.child_region != region.name()) {
@@ -271,6 +273,21 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
   }
 }
 
+// To the head of a child region, which is asked to dial when it cannot be dialled.
+void Core::redirect_down(const Member& head, const message::Join& join, JoinReply& reply) {
+  const Contact asker{join.record.id, join.record.endpoint, join.record.curve_key};
+  if (head.endpoint.empty()) {
+    if (asker.endpoint.empty()) {
+      return refuse(reply, "neither this agent nor the head of region " + head.home_name +
+                               " can be dialled: name another agent of that region as contact");
+    }
+    send(head.id, Kind::kDialMe, message::DialMe{asker});
+  }
+  reply.verdict = Verdict::kRedirected;
+  reply.role = Role::kNative;
+  reply.redirect = {head.id, head.endpoint, head.curve_key};
+}
+
 // Somebody wants to live in a child region of this one. Only the head decides, so that two who come at once
 // do not found two regions of one name.
 void Core::answer_founder(const message::Join& join, JoinReply& reply) {
@@ -278,18 +295,7 @@ void Core::answer_founder(const message::Join& join, JoinReply& reply) {
   for (const auto& [id, member] : region.living()) {
     if (region.is_native(member) || member.home_name != join.child_region) continue;
     if (id == join.record.id) continue;
-    const Contact asker{join.record.id, join.record.endpoint, join.record.curve_key};
-    if (member.endpoint.empty()) {
-      if (asker.endpoint.empty()) {
-        return refuse(reply, "neither this agent nor the head of region " + join.child_region +
-                                 " can be dialled: name another agent of that region as contact");
-      }
-      send(id, Kind::kDialMe, message::DialMe{asker});
-    }
-    reply.verdict = Verdict::kRedirected;
-    reply.role = Role::kNative;
-    reply.redirect = {id, member.endpoint, member.curve_key};
-    return;
+    return redirect_down(member, join, reply);
   }
   const Member* head = home_->word ? region.find(home_->word->head) : nullptr;
   if (!is_head_ && head != nullptr && head->id != config_.id && !head->endpoint.empty() &&

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "protocol/base/check.h"
+#include "protocol/base/hash.h"
 #include "storage/model/placement.h"
 #include "storage/model/store_impl.h"
 #include "storage/model/tombstone.h"
@@ -17,22 +18,23 @@ std::size_t rough_bytes(const Record& record) {
 
 }  // namespace
 
-bool Spread::knows(AgentId agent, std::uint64_t session) const {
+bool Spread::knows(AgentId agent, std::uint64_t bond) const {
   return std::any_of(told.begin(), told.end(), [&](const Told& one) {
-    return one.agent == agent && one.session == session && one.revision == revision;
+    return one.agent == agent && one.bond == bond && one.revision == revision;
   });
 }
 
-void Spread::tell(AgentId agent, std::uint64_t session, std::uint64_t at_revision) {
+void Spread::tell(AgentId agent, std::uint64_t bond, std::uint64_t at_revision) {
+  if (bond == 0) return;
   for (Told& one : told) {
     if (one.agent != agent) continue;
-    one.session = session;
+    one.bond = bond;
     one.revision = at_revision;
     return;
   }
   constexpr std::size_t kToldMax = 24;
   if (told.size() >= kToldMax) told.erase(told.begin());
-  told.push_back({agent, session, at_revision});
+  told.push_back({agent, bond, at_revision});
 }
 
 // ---- what goes where ----
@@ -58,7 +60,7 @@ void Store::Impl::spread(ObjectId object, Known& known) {
   }
   for (AgentId target : targets) {
     auto it = peers.find(target);
-    if (it == peers.end() || it->second.session == 0 || known.spread.knows(target, it->second.session))
+    if (it == peers.end() || bond(target) == 0 || known.spread.knows(target, bond(target)))
       continue;
     it->second.outbox.objects.insert(object);
     mark_dirty(target);
@@ -71,7 +73,7 @@ void Store::Impl::spread(const std::string& name, StoredRecord& stored) {
   for (AgentId agent : home_directory(key, kRecordDirectory)) targets.push_back(agent);
   for (AgentId target : targets) {
     auto it = peers.find(target);
-    if (it == peers.end() || it->second.session == 0 || stored.spread.knows(target, it->second.session))
+    if (it == peers.end() || bond(target) == 0 || stored.spread.knows(target, bond(target)))
       continue;
     it->second.outbox.records.insert(name);
     mark_dirty(target);
@@ -89,6 +91,9 @@ void Store::Impl::announce_gone(ObjectId object, AgentId holder) {
   std::vector<AgentId> targets = upward(key, kObjectDirectory);
   if (holder == config.id) {
     for (AgentId agent : home_directory(key, kObjectDirectory)) targets.push_back(agent);
+    if (auto known = objects.find(object); known != objects.end()) {
+      for (const wire::Address& other : known->second.manifest.holders) targets.push_back(other.agent);
+    }
   }
   for (AgentId target : targets) {
     auto it = peers.find(target);
@@ -113,7 +118,7 @@ void Store::Impl::flush(AgentId agent, Peer& peer) {
   Outbox& box = peer.outbox;
   if (box.in_flight || box.empty() || self.path.empty()) return;
   msg::Announce announce;
-  announce.session = session;
+  announce.session = session_for(agent);
   announce.sequence = ++last_number;
   while (!box.objects.empty() && announce.objects.size() < config.limits.batch_objects_max) {
     const ObjectId object = *box.objects.begin();
@@ -124,9 +129,13 @@ void Store::Impl::flush(AgentId agent, Peer& peer) {
     box.sent_objects[object] = known->second.spread.revision;
   }
   while (!box.gone.empty() && announce.gone.size() < config.limits.batch_objects_max) {
-    announce.gone.push_back(*box.gone.begin());
-    box.sent_gone.insert(*box.gone.begin());
+    const msg::Gone gone = *box.gone.begin();
     box.gone.erase(box.gone.begin());
+    auto known = objects.find(gone.object);
+    const bool back = gone.holder == config.id && known != objects.end() && known->second.here;
+    if (back) continue;
+    announce.gone.push_back(gone);
+    box.sent_gone.insert(gone);
   }
   for (std::size_t bytes = 0; !box.records.empty() && bytes < config.limits.batch_bytes_max;) {
     const std::string name = *box.records.begin();
@@ -185,13 +194,13 @@ void Store::Impl::on_message(const wire::Address& from, const msg::AnnounceAck& 
   for (const auto& [object, revision] : sent_objects) {
     auto known = objects.find(object);
     if (known == objects.end()) continue;
-    known->second.spread.tell(from.agent, ack.session, revision);
+    known->second.spread.tell(from.agent, bond(from.agent), revision);
     if (known->second.spread.revision != revision) spread(object, known->second);
   }
   for (const auto& [name, revision] : sent_records) {
     auto stored = records.find(name);
     if (stored == records.end() || refused.contains(name)) continue;
-    stored->second.spread.tell(from.agent, ack.session, revision);
+    stored->second.spread.tell(from.agent, bond(from.agent), revision);
     if (stored->second.spread.revision != revision) spread(name, stored->second);
     settle_sets_of(name);
   }
@@ -199,10 +208,20 @@ void Store::Impl::on_message(const wire::Address& from, const msg::AnnounceAck& 
 
 // ---- receiving ----
 
+std::uint64_t Store::Impl::session_for(AgentId agent) const {
+  auto it = peers.find(agent);
+  return it == peers.end() ? 0 : combine64(session, it->second.meeting) | 1;
+}
+
+std::uint64_t Store::Impl::bond(AgentId agent) const {
+  auto it = peers.find(agent);
+  return it == peers.end() || it->second.session == 0 ? 0 : combine64(it->second.session, it->second.meeting) | 1;
+}
+
 void Store::Impl::note_session(AgentId agent, std::uint64_t peer_session) {
   auto it = peers.find(agent);
   if (it == peers.end() || peer_session == 0 || it->second.session == peer_session) return;
-  if (it->second.session != 0) {  // it restarted: what it held and knew must be told and confirmed anew
+  if (it->second.session != 0) {  // what it held and knew must be told and confirmed anew
     ++counters.restarts_seen;
     walk_state.recheck_next.insert(agent);
   }
@@ -221,7 +240,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
     it->second.outbox.greet = false;  // our answer greets
 
   msg::AnnounceAck ack;
-  ack.session = session;
+  ack.session = session_for(from.agent);
   ack.sequence = announce.sequence;
   for (const Manifest& manifest : announce.objects) merge_entry(from, manifest, ack.newer);
   for (const msg::Gone& gone : announce.gone) drop_holder(gone.object, gone.holder);
@@ -240,7 +259,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
         StoredRecord& stored = records.at(record.name);
         // The sender has it, but perhaps not yet on disk: while a receipt is awaited only its answer counts.
         if (!sets_by_name.contains(record.name)) {
-          stored.spread.tell(from.agent, announce.session, stored.spread.revision);
+          stored.spread.tell(from.agent, bond(from.agent), stored.spread.revision);
         }
         if (stored.ticket != 0) to_await.push_back(record.name);
         break;
@@ -275,6 +294,7 @@ void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifes
     newer.insert(newer.end(), tombstones.begin(), tombstones.end());
     return;
   }
+  disown(from.agent, manifest);
   auto it = objects.find(manifest.object);
   if (it == objects.end()) {
     if (objects.size() - here_count >= config.limits.directory_max) {
@@ -302,6 +322,18 @@ void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifes
   if (!news) return;
   changed(manifest.object, known);
   if (known.here) settle_puts(manifest.object);
+}
+
+// Whoever was cut off when this agent lost its copy still counts it: it is told now.
+void Store::Impl::disown(AgentId claimant, const Manifest& manifest) {
+  auto known = objects.find(manifest.object);
+  if (known != objects.end() && known->second.here) return;
+  const bool named = std::any_of(manifest.holders.begin(), manifest.holders.end(),
+                                 [&](const wire::Address& one) { return one.agent == config.id; });
+  auto peer = peers.find(claimant);
+  if (!named || peer == peers.end()) return;
+  peer->second.outbox.gone.insert({manifest.object, config.id});
+  mark_dirty(claimant);
 }
 
 // True when a birth was added that is not buried.
@@ -334,9 +366,10 @@ bool Store::Impl::merge_holders(AgentId from, Known& known, const std::vector<wi
       news = true;
       continue;
     }
-    if (known.here && from != holder.agent) {
+    if (known.here) {
       const bool left = std::any_of(known.former.begin(), known.former.end(), same);
-      if (left || (is_home(holder) && !is_peer_home(holder.agent))) continue;
+      // One of this region that is not up, or not yet, says so again when it is.
+      if ((left && from != holder.agent) || (is_home(holder) && !is_peer_home(holder.agent))) continue;
     }
     if (holders.size() >= config.limits.holders_max) {
       // Make room by forgetting one of our region that is down.

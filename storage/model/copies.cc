@@ -36,6 +36,9 @@ const char* level_name(Level level) {
 }
 
 Result<> Store::Impl::possible(Level level, std::string_view what) const {
+  if (leaving) {
+    return fail(Code::kUnavailable, std::string(what) + " cannot be kept here: this agent is leaving. Use another agent");
+  }
   if (level <= Level::kLocal) return {};
   const std::string asked = std::string(what) + " cannot reach level '" + level_name(level) + "': ";
   if (level > Level::kCloud)
@@ -319,12 +322,11 @@ void Store::Impl::on(const in::Pulled& pulled) {
       strike_buried(known.manifest);
     }
     if (!known.here) {
-      const auto& holders = pull.manifest.holders;
-      merge_holders(AgentId(), known, holders);
       if (known.manifest.holders.size() >= config.limits.holders_max) known.manifest.holders.pop_back();
       known.manifest.holders.push_back(self);
       known.manifest.bytes = pull.manifest.bytes;
       set_here(pulled.object, known, true);
+      merge_holders(AgentId(), known, pull.manifest.holders);
     }
     changed(pulled.object, known);
     if (!pull.requesters.empty()) review(pulled.object, false);

@@ -133,6 +133,7 @@ struct Persisted {  // a record asked for by PersistRecord is durable
 struct Corrupt {  // the engine found damage in the local copy: forget it, get another
   ObjectId object;
 };
+struct Leave {};  // this agent is leaving for good: what it would still accept could not be repeated to anybody
 struct Query {  // "objects", "locate", …
   std::uint64_t id = 0;
   std::string method;
@@ -140,7 +141,7 @@ struct Query {  // "objects", "locate", …
 };
 }  // namespace in
 using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Recovered, in::Put, in::Locate, in::Delete,
-                           in::SetRecord, in::GetRecord, in::ListRecords, in::Pulled, in::Persisted, in::Corrupt, in::Query>;
+                           in::SetRecord, in::GetRecord, in::ListRecords, in::Pulled, in::Persisted, in::Corrupt, in::Leave, in::Query>;
 
 namespace out {
 struct Send {

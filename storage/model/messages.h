@@ -46,7 +46,7 @@ struct Gone {
 // session.
 struct Announce {
   static constexpr Kind kKind = Kind::kAnnounce;
-  std::uint64_t session = 0;   // of the sender's life: another number means that it restarted
+  std::uint64_t session = 0;   // another number: the sender restarted, or had taken the receiver for gone
   std::uint64_t sequence = 0;  // comes back in the answer
   std::vector<Manifest> objects;
   std::vector<Gone> gone;

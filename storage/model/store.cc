@@ -183,6 +183,7 @@ void Store::Impl::on(const in::PeerUp& up) {
       return;
     }
     it = peers.emplace(up.address.agent, Peer{}).first;
+    it->second.meeting = ++last_number;
   } else if (it->second.address == up.address && it->second.host == up.host) {
     return;
   }
@@ -191,6 +192,10 @@ void Store::Impl::on(const in::PeerUp& up) {
   rebuild_members();
   mark_dirty(up.address.agent);  // the greeting; what it should know follows once its session is known
   start_walk();
+}
+
+void Store::Impl::on(const in::Leave& /*leave*/) {
+  leaving = true;
 }
 
 void Store::Impl::on(const in::PeerDown& down) {

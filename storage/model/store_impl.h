@@ -35,14 +35,14 @@ inline bool supersedes(const Record& a, const Record& b) {
 struct Spread {
   struct Told {
     AgentId agent;
-    std::uint64_t session = 0;
+    std::uint64_t bond = 0;
     std::uint64_t revision = 0;
   };
   std::uint64_t revision = 1;
   std::vector<Told> told;
 
-  bool knows(AgentId agent, std::uint64_t session) const;
-  void tell(AgentId agent, std::uint64_t session, std::uint64_t at_revision);
+  bool knows(AgentId agent, std::uint64_t bond) const;
+  void tell(AgentId agent, std::uint64_t bond, std::uint64_t at_revision);
 };
 
 // An object that this agent keeps (`here`) or, as a directory agent or head, knows about.
@@ -177,7 +177,8 @@ struct Outbox {
 struct Peer {
   wire::Address address;
   std::string host;
-  std::uint64_t session = 0;  // 0: not heard of
+  std::uint64_t meeting = 0;  // a new number each time it comes up
+  std::uint64_t session = 0;  // what it says its own is; 0: not heard of
   Outbox outbox;
 };
 
@@ -212,6 +213,7 @@ struct Store::Impl {
   void on(const in::Self& self);
   void on(const in::PeerUp& up);
   void on(const in::PeerDown& down);
+  void on(const in::Leave& leave);
   void on(const in::Recovered& recovered);
   void on(const in::Persisted& persisted);
   template <class M>
@@ -247,6 +249,11 @@ struct Store::Impl {
   // -- announce.cc --
   void on_message(const wire::Address& from, const msg::Announce& announce);
   void on_message(const wire::Address& from, const msg::AnnounceAck& ack);
+  // Of this agent towards a peer: another number after a restart of this agent, and after it has taken the peer for
+  // gone, because what is said meanwhile is lost on a peer that may not even have noticed. 0 to those that are no peers.
+  std::uint64_t session_for(AgentId agent) const;
+  // What was told to a peer counts while neither side has a new session; 0: not heard of.
+  std::uint64_t bond(AgentId agent) const;
   void note_session(AgentId agent, std::uint64_t session);
   void spread(ObjectId object, Known& known);
   void spread(const std::string& name, StoredRecord& stored);
@@ -254,6 +261,7 @@ struct Store::Impl {
   void announce_gone(ObjectId object, AgentId holder);
   bool relayed(const Known& known) const;
   void merge_entry(const wire::Address& from, const Manifest& manifest, std::vector<Record>& newer);
+  void disown(AgentId claimant, const Manifest& manifest);
   bool merge_births(Manifest& manifest, const std::vector<std::uint64_t>& births) const;
   bool merge_holders(AgentId from, Known& known, const std::vector<wire::Address>& holders);
   void drop_holder(ObjectId object, AgentId holder);
@@ -357,6 +365,7 @@ struct Store::Impl {
   wire::Dynamic describe(const Manifest& manifest, bool here) const;
 
   StoreConfig config;
+  bool leaving = false;
   std::uint64_t session = 0;
   wire::Address self;
   std::optional<wire::Address> above;

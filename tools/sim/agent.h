@@ -79,7 +79,7 @@ class SimAgent {
   Instant global_at(Instant local) const;
 
   // -- data plane (agent_data.cc) --
-  void drop_damaged(ObjectId object);
+  void report_damaged(ObjectId object);
   void carry_out_scheduler(const node::out::Scheduler& effect);
   void carry_out_storage(const node::out::Storage& effect);
   void fetch(scheduler::out::Fetch wanted, std::size_t holder);

@@ -134,15 +134,15 @@ void SimAgent::read_object(ObjectId object, const wire::Address& holder, Read re
     auto it = other.disk_.objects().find(object);
     if (it == other.disk_.objects().end()) return read(std::nullopt);
     if (it->second.damaged) {  // every read is checked: the holder finds out and says so
-      other.drop_damaged(object);
+      other.report_damaged(object);
       return read(std::nullopt);
     }
     read(it->second);
   });
 }
 
-void SimAgent::drop_damaged(ObjectId object) {
-  disk_.discard(object);
+// The bytes stay until the core wants them erased: they may be all that is left.
+void SimAgent::report_damaged(ObjectId object) {
   take(node::in::Storage(storage::in::Corrupt{object}));
 }
 
@@ -152,7 +152,7 @@ void SimAgent::scrub() {
     if (stored.damaged) damaged.push_back(object);
   }
   for (const ObjectId object : damaged) {
-    if (up()) drop_damaged(object);
+    if (up()) report_damaged(object);
   }
 }
 

@@ -40,12 +40,12 @@ std::set<FunctionId> functions_of(const Program& program) {
 TaskClients::TaskClients(World& world, Rng rng) : world_(world), rng_(rng) { world.observe(*this); }
 
 void TaskClients::open(std::uint32_t agent, const ProgramShape& shape) {
-  const AppId id(rng_.next(), rng_.next());
+  const AppId id{rng_.next(), rng_.next()};
   open_program(agent, id, make_program(id, shape, rng_.split("program" + std::to_string(apps_.size()))));
 }
 
 void TaskClients::open_single(std::uint32_t agent) {
-  const AppId id(rng_.next(), rng_.next());
+  const AppId id{rng_.next(), rng_.next()};
   Program program;
   client::TaskCall call;
   call.task = TaskId(1);

@@ -49,8 +49,6 @@ class Disk {
   const node::Recovered& contents() const { return durable_; }
   const std::map<ObjectId, StoredObject>& objects() const { return objects_; }
   bool flip_bit(ObjectId object);
-  // The object was found damaged and is dropped.
-  void discard(ObjectId object) { objects_.erase(object); }
 
   // The process stops: un-synced writes survive up to a random point of each lane.
   void crash(Rng& rng);

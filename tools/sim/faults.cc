@@ -164,7 +164,7 @@ void Faults::replace(std::uint32_t agent, Duration after) {
     AgentOptions options;
     options.config = world_.agent(agent).config();
     options.site = world_.agent(agent).site();
-    options.config.id = AgentId(combine64(options.config.id.high(), 1), rng_.next());
+    options.config.id = AgentId{combine64(options.config.id.high(), 1), rng_.next()};
     options.config.name += "'";
     options.config.curve_key = Bytes(options.config.id.bytes() + options.config.id.bytes());
     // It comes with a new token, which names agents of the region that are there now.
@@ -227,12 +227,16 @@ void Faults::hostile(std::uint32_t from, Rng rng) {
     for (int i = 0; i < 8; ++i) {
       wire::Envelope envelope;
       envelope.version = rng.chance(100'000) ? static_cast<std::uint16_t>(rng.next()) : std::uint16_t{1};
-      envelope.kind = static_cast<std::uint16_t>(rng.between(1, 6) << 8 | rng.between(0, 24));
+      const std::int64_t plane = rng.between(1, 6);
+      envelope.kind = static_cast<std::uint16_t>(plane << 8 | rng.between(0, 24));
       envelope.hops = static_cast<std::uint8_t>(rng.below(20));
       envelope.source = world_.agent(from).core().address();
-      if (rng.chance(200'000)) envelope.source.agent = AgentId(rng.next(), rng.next());
+      if (rng.chance(200'000)) envelope.source.agent = AgentId{rng.next(), rng.next()};
       envelope.target = world_.agent(victim).core().address();
-      if (rng.chance(100'000)) envelope.target.path.assign(rng.below(12), RegionId(rng.next(), 1));
+      if (rng.chance(100'000)) {
+        const RegionId region{rng.next(), 1};
+        envelope.target.path.assign(rng.below(12), region);
+      }
       const std::uint64_t length = rng.below(64);
       for (std::uint64_t k = 0; k < length; ++k) envelope.body.push_back(static_cast<char>(rng.next()));
       // Half of the bodies begin like a message: an array of small things.

@@ -28,7 +28,7 @@ std::uint64_t StoreClients::ask(std::uint32_t agent, Waiting waiting) {
 void StoreClients::put(std::uint32_t agent, storage::Level wait_for) {
   SimAgent& here = world_.agent(agent);
   if (here.disk().full() || here.core().address().path.empty()) return;
-  const ObjectId id(rng_.next(), rng_.next());
+  const ObjectId id{rng_.next(), rng_.next()};
   Object& object = objects_[id];
   object.content = rng_.next();
   object.bytes = rng_.chance(200'000) ? rng_.below(4'000'000) : rng_.below(40'000);

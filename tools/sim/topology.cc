@@ -39,7 +39,7 @@ void populate(World& world, const TopologyOptions& options, Rng rng) {
       AgentOptions agent;
       node::NodeConfig& config = agent.config;
       const std::uint32_t index = world.agents();
-      config.id = AgentId(mix64(rng.next() << 20 | index), rng.next());
+      config.id = AgentId{mix64(rng.next() << 20 | index), rng.next()};
       config.name = "a" + std::to_string(index);
       config.curve_key = Bytes(config.id.bytes() + config.id.bytes());
       const bool dialled = i < 2 || !rng.chance(options.dial_only_per_million);

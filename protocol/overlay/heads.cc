@@ -173,9 +173,11 @@ void Core::on_vote_request(AgentId source, const message::VoteRequest& request) 
     head_lives = head != nullptr && head->id != source && head->status == Status::kAlive &&
                  !home_->isolated && !headless();
   } else {
-    if (ballot.roll.witness.agent != config_.id || everyone(ballot.roll).count(source) == 0) return drop();
+    if (ballot.roll.witness.agent != config_.id) return drop();
     const Member* head = home_->region.guest_for(request.region);
     head_lives = head != nullptr && head->id != source && head->status == Status::kAlive;
+    // One who is not on the list has no vote to ask for, but may have missed that there is a head.
+    if (!head_lives && everyone(ballot.roll).count(source) == 0) return drop();
   }
   const message::Vote vote = ballot.answer(source, request, head_lives);
   if (vote.answer == message::Answer::kGranted) {

@@ -45,7 +45,7 @@ bool Store::Impl::relayed(const Known& known) const {
   if (!has_parent() || known.here) return false;
   if (is_head()) return true;
   return std::any_of(known.manifest.holders.begin(), known.manifest.holders.end(),
-                     [this](const wire::Address& holder) { return holder.path.size() > self.path.size(); });
+                     [this](const wire::Address& holder) { return is_below(holder); });
 }
 
 void Store::Impl::spread(ObjectId object, Known& known) {
@@ -210,7 +210,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::AnnounceAck& 
 
 std::uint64_t Store::Impl::session_for(AgentId agent) const {
   auto it = peers.find(agent);
-  return it == peers.end() ? 0 : combine64(session, it->second.meeting) | 1;
+  return it == peers.end() ? session : combine64(session, it->second.meeting) | 1;
 }
 
 std::uint64_t Store::Impl::bond(AgentId agent) const {

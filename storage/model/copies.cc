@@ -256,6 +256,10 @@ void Store::Impl::prune_holders(ObjectId object, Known& known) {
       ++it;
       continue;
     }
+    if (const Peer* other = is_peer_home(it->agent) ? peer(it->agent) : nullptr; other != nullptr) {
+      moved = moved || *it != other->address;
+      *it = other->address;
+    }
     const bool away = is_home(*it) && !is_peer_home(it->agent);
     if (away || walk_state.recheck.contains(it->agent)) {
       if (known.former.size() < config.limits.holders_max) known.former.push_back(*it);
@@ -309,6 +313,7 @@ void Store::Impl::on(const in::Pulled& pulled) {
   if (!pulled.result) {
     answer.code = static_cast<std::uint8_t>(pulled.result.error().code);
     answer.message = pulled.result.error().message;
+    if (pull.requesters.empty()) heal_later(pulled.object);
   } else if (std::vector<Record> tombstones = tombstones_for(pull.manifest); !tombstones.empty()) {
     emit(out::Erase{pulled.object});
     answer.code = static_cast<std::uint8_t>(Code::kNotFound);
@@ -329,7 +334,7 @@ void Store::Impl::on(const in::Pulled& pulled) {
       merge_holders(AgentId(), known, pull.manifest.holders);
     }
     changed(pulled.object, known);
-    if (!pull.requesters.empty()) review(pulled.object, false);
+    review(pulled.object, false);
   }
   for (const auto& [requester, depth] : pull.requesters) {
     answer.depth = depth;
@@ -354,6 +359,34 @@ void Store::Impl::on(const in::Corrupt& corrupt) {
                 holders.end());
   for (const wire::Address& former : it->second.former) holders.push_back(former);
   forget_copy(corrupt.object, {Code::kCorrupt, "the copy on this agent's disk is damaged"});
+  start_search(std::move(search), config.timeouts.locate);
+}
+
+// The other holders may only be out of reach.
+void Store::Impl::heal_later(ObjectId object) {
+  constexpr int kHealTries = 10;
+  const bool new_here = !heals.contains(object);
+  if (new_here && heals.size() >= config.limits.pulls_queued_max) return;
+  const int tries = heals[object]++;
+  if (tries >= kHealTries) {
+    ++counters.lost;
+    heals.erase(object);
+    return;
+  }
+  arm(TimerKind::kHeal, now + config.timeouts.repair_retry * (std::int64_t{1} << tries), object.high(), object.low());
+}
+
+void Store::Impl::heal(ObjectId object) {
+  auto known = objects.find(object);
+  if (!heals.contains(object) || (known != objects.end() && known->second.here)) {
+    heals.erase(object);
+    return;
+  }
+  if (searches.size() >= config.limits.searches_max) return heal_later(object);
+  Search search;
+  search.purpose = Search::Purpose::kHeal;
+  search.object = object;
+  search.failed.insert(config.id);
   start_search(std::move(search), config.timeouts.locate);
 }
 

@@ -48,7 +48,7 @@ void Store::Impl::review(ObjectId object, bool due) {
   // A copy kept for a region below leaves it to that region to have copies of its own.
   const bool for_region_below =
       std::any_of(known.manifest.holders.begin(), known.manifest.holders.end(),
-                  [this](const auto& one) { return one.path.size() > self.path.size(); });
+                  [this](const auto& one) { return is_below(one); });
   std::size_t missing = policy.ephemeral || total >= policy.replicas ? 0 : policy.replicas - total;
   if (policy.wait_for >= Level::kRegion && !for_region_below && at_home < 2)
     missing = std::max<std::size_t>(missing, 1);

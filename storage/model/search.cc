@@ -383,10 +383,13 @@ void Store::Impl::finish_search(std::uint64_t id) {
     case Search::Purpose::kDelete:
       return bury(search);
     case Search::Purpose::kHeal: {
-      if (!usable(search, true) || pulls.size() >= config.limits.pulls_queued_max) {
-        ++counters.lost;
+      const bool deleted = !search.found && !search.records.empty();
+      if (deleted) {
+        heals.erase(search.object);
+        emit(out::Erase{search.object});
         return;
       }
+      if (!usable(search, true) || pulls.size() >= config.limits.pulls_queued_max) return heal_later(search.object);
       Manifest manifest = *located(search);
       emit(out::Erase{search.object});
       queue_pull(std::move(manifest), std::nullopt);

@@ -118,9 +118,16 @@ void Store::Impl::on(const in::Frame& frame) {
 
 // ---- the hierarchy as this agent sees it ----
 
+// Regions are told apart by their ids alone: when one is attached elsewhere, the paths that others wrote down for its
+// agents are old news, and its agents are the same.
+
 bool Store::Impl::is_home(const wire::Address& address) const {
-  return !self.path.empty() && address.path.size() == self.path.size() &&
-         address.path.back() == self.path.back();
+  return !self.path.empty() && !address.path.empty() && address.path.back() == self.path.back();
+}
+
+bool Store::Impl::is_below(const wire::Address& address) const {
+  if (self.path.empty() || address.path.empty()) return false;
+  return std::find(address.path.begin(), address.path.end() - 1, self.path.back()) != address.path.end() - 1;
 }
 
 bool Store::Impl::is_peer_home(AgentId agent) const {
@@ -128,9 +135,9 @@ bool Store::Impl::is_peer_home(AgentId agent) const {
 }
 
 std::int32_t Store::Impl::ancestor_depth(const wire::Address& address) const {
-  if (address.path.empty() || address.path.size() >= self.path.size()) return -1;
-  const std::size_t depth = address.path.size() - 1;
-  return address.path[depth] == self.path[depth] ? static_cast<std::int32_t>(depth) : -1;
+  if (address.path.empty() || self.path.empty()) return -1;
+  const auto it = std::find(self.path.begin(), self.path.end() - 1, address.path.back());
+  return it == self.path.end() - 1 ? -1 : static_cast<std::int32_t>(it - self.path.begin());
 }
 
 const Peer* Store::Impl::peer(AgentId agent) const {
@@ -332,6 +339,8 @@ void Store::Impl::fire(const Timer& timer) {
       return expire_set(timer.high);
     case TimerKind::kDelete:
       return expire_delete(timer.high);
+    case TimerKind::kHeal:
+      return heal(ObjectId(timer.high, timer.low));
   }
 }
 

@@ -192,7 +192,8 @@ enum class TimerKind : std::uint8_t {
   kSearch,
   kDecide,
   kSet,
-  kDelete
+  kDelete,
+  kHeal
 };
 
 struct Timer {
@@ -235,6 +236,7 @@ struct Store::Impl {
 
   // -- where things are in the hierarchy --
   bool is_home(const wire::Address& address) const;
+  bool is_below(const wire::Address& address) const;  // in a region under this one
   bool is_peer_home(AgentId agent) const;  // up, native of our region
   std::int32_t ancestor_depth(
       const wire::Address& address) const;  // of its region in our path; -1: not an ancestor
@@ -250,7 +252,7 @@ struct Store::Impl {
   void on_message(const wire::Address& from, const msg::Announce& announce);
   void on_message(const wire::Address& from, const msg::AnnounceAck& ack);
   // Of this agent towards a peer: another number after a restart of this agent, and after it has taken the peer for
-  // gone, because what is said meanwhile is lost on a peer that may not even have noticed. 0 to those that are no peers.
+  // gone, because what is said meanwhile is lost on a peer that may not even have noticed.
   std::uint64_t session_for(AgentId agent) const;
   // What was told to a peer counts while neither side has a new session; 0: not heard of.
   std::uint64_t bond(AgentId agent) const;
@@ -275,6 +277,8 @@ struct Store::Impl {
   void on(const in::Put& put);
   void on(const in::Pulled& pulled);
   void on(const in::Corrupt& corrupt);
+  void heal_later(ObjectId object);
+  void heal(ObjectId object);
   void on_message(const wire::Address& from, const msg::Replicate& replicate);
   void on_message(const wire::Address& from, const msg::Place& place);
   void on_message(const wire::Address& from, const msg::Copied& copied);
@@ -389,6 +393,7 @@ struct Store::Impl {
       starved;  // objects that wait for a free place in flight, fewest copies first
   std::map<std::uint64_t, PendingPut> puts;
   std::map<ObjectId, PullJob> pulls;
+  std::map<ObjectId, int> heals;  // damaged here and not yet replaced: how often that was tried
   std::deque<ObjectId> pull_queue;
   std::size_t pulls_in_flight = 0;
 

@@ -231,7 +231,15 @@ bool StoreClients::survives_without(std::uint32_t agent) const {
     const bool here = std::find(copies.begin(), copies.end(), agent) != copies.end();
     if (here && others == 0) return false;
   }
-  return true;
+  const auto& kept = world_.agent(agent).disk().objects();
+  return std::none_of(kept.begin(), kept.end(), [this](const auto& stored) { return is_being_put(stored.first); });
+}
+
+// Between a copy and the receipt that counts it, nothing could notice that the copy is lost.
+bool StoreClients::is_being_put(ObjectId object) const {
+  return std::any_of(waiting_.begin(), waiting_.end(), [object](const auto& pair) {
+    return pair.second.kind == Kind::kPut && pair.second.object == object;
+  });
 }
 
 void StoreClients::excuse(std::uint32_t agent) {
@@ -255,7 +263,7 @@ bool StoreClients::flip_a_bit(std::uint32_t agent) {
     const auto living = std::count_if(copies.begin(), copies.end(), [&](std::uint32_t i) {
       return i != agent && !world_.agent(i).gone() && !world_.agent(i).left();
     });
-    if (!stored.damaged && living > 0) candidates.push_back(id);
+    if (!stored.damaged && living > 0 && !is_being_put(id)) candidates.push_back(id);
   }
   if (candidates.empty()) return false;
   return world_.agent(agent).disk().flip_bit(candidates[rng_.below(candidates.size())]);

@@ -29,7 +29,7 @@ class StoreClients : public Observer {
 
   // -- faults ask first --
   // True when every acknowledged object with a copy there has an intact durable copy on another machine that lives or
-  // can be restarted (copies whose receipt was only `local` are excused).
+  // can be restarted (copies whose receipt was only `local` are excused), and no put is under way that counts on it.
   bool survives_without(std::uint32_t agent) const;
   // Excuses receipts of level `local` whose only copies are there.
   void excuse(std::uint32_t agent);
@@ -77,6 +77,7 @@ class StoreClients : public Observer {
 
   std::uint64_t ask(std::uint32_t agent, Waiting waiting);
   std::vector<std::uint32_t> intact_copies(ObjectId object) const;
+  bool is_being_put(ObjectId object) const;
   void on_put(const Waiting& waiting, const Result<storage::Receipt>& receipt);
   void on_located(const Waiting& waiting, const Result<storage::Manifest>& manifest);
   void read_from(Waiting waiting, storage::Manifest manifest, std::size_t holder);

@@ -150,6 +150,7 @@ void Store::Impl::on(const in::Put& put) {
     if (holders.size() >= config.limits.holders_max) holders.pop_back();
     holders.insert(holders.begin(), self);
     set_here(object, known, true);
+    heals.erase(object);
   }
   changed(object, known);
 
@@ -299,6 +300,7 @@ void Store::Impl::pump_pulls() {
     PullJob& pull = pulls.at(object);
     pull.started = true;
     ++pulls_in_flight;
+    if (heals.contains(object)) emit(out::Erase{object});  // the damaged bytes, now that there are better ones
     emit(out::Pull{pull.manifest});
   }
 }
@@ -313,7 +315,7 @@ void Store::Impl::on(const in::Pulled& pulled) {
   if (!pulled.result) {
     answer.code = static_cast<std::uint8_t>(pulled.result.error().code);
     answer.message = pulled.result.error().message;
-    if (pull.requesters.empty()) heal_later(pulled.object);
+    heal_later(pulled.object);
   } else if (std::vector<Record> tombstones = tombstones_for(pull.manifest); !tombstones.empty()) {
     emit(out::Erase{pulled.object});
     answer.code = static_cast<std::uint8_t>(Code::kNotFound);
@@ -331,6 +333,7 @@ void Store::Impl::on(const in::Pulled& pulled) {
       known.manifest.holders.push_back(self);
       known.manifest.bytes = pull.manifest.bytes;
       set_here(pulled.object, known, true);
+      heals.erase(pulled.object);
       merge_holders(AgentId(), known, pull.manifest.holders);
     }
     changed(pulled.object, known);
@@ -358,6 +361,7 @@ void Store::Impl::on(const in::Corrupt& corrupt) {
                                [this](const auto& one) { return one.agent == config.id; }),
                 holders.end());
   for (const wire::Address& former : it->second.former) holders.push_back(former);
+  heals.try_emplace(corrupt.object, 0);
   forget_copy(corrupt.object, {Code::kCorrupt, "the copy on this agent's disk is damaged"});
   start_search(std::move(search), config.timeouts.locate);
 }
@@ -365,12 +369,11 @@ void Store::Impl::on(const in::Corrupt& corrupt) {
 // The other holders may only be out of reach.
 void Store::Impl::heal_later(ObjectId object) {
   constexpr int kHealTries = 10;
-  const bool new_here = !heals.contains(object);
-  if (new_here && heals.size() >= config.limits.pulls_queued_max) return;
-  const int tries = heals[object]++;
+  auto it = heals.find(object);
+  if (it == heals.end()) return;
+  const int tries = it->second++;
   if (tries >= kHealTries) {
     ++counters.lost;
-    heals.erase(object);
     return;
   }
   arm(TimerKind::kHeal, now + config.timeouts.repair_retry * (std::int64_t{1} << tries), object.high(), object.low());
@@ -378,10 +381,7 @@ void Store::Impl::heal_later(ObjectId object) {
 
 void Store::Impl::heal(ObjectId object) {
   auto known = objects.find(object);
-  if (!heals.contains(object) || (known != objects.end() && known->second.here)) {
-    heals.erase(object);
-    return;
-  }
+  if (!heals.contains(object) || (known != objects.end() && known->second.here)) return;
   if (searches.size() >= config.limits.searches_max) return heal_later(object);
   Search search;
   search.purpose = Search::Purpose::kHeal;

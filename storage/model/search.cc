@@ -390,9 +390,7 @@ void Store::Impl::finish_search(std::uint64_t id) {
         return;
       }
       if (!usable(search, true) || pulls.size() >= config.limits.pulls_queued_max) return heal_later(search.object);
-      Manifest manifest = *located(search);
-      emit(out::Erase{search.object});
-      queue_pull(std::move(manifest), std::nullopt);
+      queue_pull(*located(search), std::nullopt);
       return;
     }
     case Search::Purpose::kPeer: {

@@ -21,8 +21,8 @@ void Peers::up(const in::PeerUp& up, AgentIndex agent) {
   }
   auto state = decode_state(up.state);
   peer.state = state ? std::move(*state) : State();
-  peer.behind = peer.state.above;
-  if (agent == above_head_ && above_) peer.behind = above_;
+  peer.behind = std::move(peer.state.above);
+  if (agent == above_head_ && above_) peer.behind = *above_;
 }
 
 void Peers::set_above(AgentIndex head, const Bytes& summary) {
@@ -31,7 +31,7 @@ void Peers::set_above(AgentIndex head, const Bytes& summary) {
   if (head == kNone) return;
   if (auto decoded = decode_summary(summary)) above_ = std::move(*decoded);
   Peer* peer = find(head);
-  if (peer != nullptr && above_) peer->behind = above_;
+  if (peer != nullptr && above_) peer->behind = *above_;
 }
 
 void Peers::set_room(AgentIndex agent, const Room& room, const Grants::Pair* pair, const WorkTable& works, Instant now) {

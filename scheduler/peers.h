@@ -29,7 +29,7 @@ struct Peer {
   bool child = false;  // speaks for a region below the one it was seen in
   bool down = false;   // said to be dead, not proven
   State state;         // of a native
-  std::optional<Summary> behind;  // what it is a gateway to
+  Boxed<Summary> behind;  // what it is a gateway to
   Room room;
   Instant room_at{-1};
   std::uint64_t given_here64 = 0;    // since `room` (or at all, while only gossip is known)

@@ -4,6 +4,8 @@
 // short-lived tasks is made of. Not a container to iterate; `live()` counts.
 #pragma once
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -26,7 +28,7 @@ class Slab {
       free_.pop_back();
       return index;
     }
-    if (size_ % kChunk == 0) chunks_.push_back(std::make_unique<T[]>(kChunk));
+    if (size_ == first_of(chunks_.size())) chunks_.push_back(std::make_unique<T[]>(kFirst << chunks_.size()));
     return size_++;
   }
 
@@ -38,15 +40,27 @@ class Slab {
     free_.push_back(index);
   }
 
-  T& operator[](std::uint32_t index) { return chunks_[index / kChunk][index % kChunk]; }
-  const T& operator[](std::uint32_t index) const { return chunks_[index / kChunk][index % kChunk]; }
+  T& operator[](std::uint32_t index) {
+    const std::size_t chunk = chunk_of(index);
+    return chunks_[chunk][index - first_of(chunk)];
+  }
+  const T& operator[](std::uint32_t index) const {
+    const std::size_t chunk = chunk_of(index);
+    return chunks_[chunk][index - first_of(chunk)];
+  }
 
   std::size_t live() const { return live_; }
   // One past the largest index ever given out: for scans on rare events. Free records are in their default state.
   std::uint32_t end() const { return size_; }
 
  private:
-  static constexpr std::uint32_t kChunk = 256;
+  // Each chunk is twice as large as the one before: small tables are small, and records never move.
+  static constexpr std::size_t kFirst = 8;
+  static constexpr std::size_t first_of(std::size_t chunk) { return kFirst * ((std::size_t{1} << chunk) - 1); }
+  static constexpr std::size_t chunk_of(std::uint32_t index) {
+    return static_cast<std::size_t>(std::bit_width(index / kFirst + 1)) - 1;
+  }
+
   std::vector<std::unique_ptr<T[]>> chunks_;
   std::vector<std::uint32_t> free_;
   std::uint32_t size_ = 0;

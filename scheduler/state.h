@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "protocol/base/boxed.h"
 #include "scheduler/io.h"
 
 namespace shoal::scheduler {
@@ -44,7 +45,7 @@ struct State {
   Resources resources;
   std::uint64_t used64 = 0;
   std::uint64_t queued = 0;       // attempts that wait for a place on this agent or anywhere
-  std::optional<Summary> above;   // of a head: what can be reached through it upward
+  Boxed<Summary> above;          // of a head: what can be reached through it upward
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.resources, self.used64, self.queued, self.above);

@@ -228,7 +228,8 @@ class Core {
   Rng rng_;
   std::int64_t scale_;
   SavedSelf saved_;
-  SavedKnown known_;
+  SavedKnown known_;  // its natives only until the agent has started: the region's table has them
+  bool natives_saved_ = false;
 
   // Of the current step.
   Instant now_{};

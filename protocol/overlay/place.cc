@@ -28,6 +28,7 @@ Core::Core(OverlayConfig config, const std::map<std::string, Bytes>& recovered, 
       if (auto self = wire::decode<SavedSelf>(value)) saved_ = std::move(*self);
     } else if (key == kKnownKey) {
       if (auto known = wire::decode<SavedKnown>(value)) known_ = std::move(*known);
+      natives_saved_ = !known_.natives.empty();
     } else if (key.starts_with(kBallotPrefix)) {
       auto ballot = wire::decode<Ballot>(value);
       if (ballot && ballots_.size() <= kDutiesMax) ballots_[ballot->region] = std::move(*ballot);
@@ -48,7 +49,7 @@ void Core::recover() {
   recovered_ = true;
   enter_home(saved_.region, saved_.region_name, saved_.path);
   std::vector<Contact> contacts;
-  for (Member record : known_.natives) {
+  for (Member& record : std::exchange(known_.natives, {})) {
     // Whether they live is not known; what they say of themselves will be newer than this.
     record.incarnation = Incarnation();
     home_->region.remember(record, now_);
@@ -226,8 +227,8 @@ void Core::save_known() {
     if (gone.record.status == Status::kDead) remember(gone.record);
   }
   const Bytes value = wire::encode(now);
-  if (now.natives.empty() && known_.natives.empty() && now.above.empty()) return;
-  known_ = std::move(now);
+  if (now.natives.empty() && !natives_saved_ && now.above.empty()) return;
+  natives_saved_ = !now.natives.empty();
   emit(out::Persist{std::string(kKnownKey), value});
 }
 

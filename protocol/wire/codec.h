@@ -25,6 +25,7 @@
 #include <variant>
 #include <vector>
 
+#include "protocol/base/boxed.h"
 #include "protocol/base/id.h"
 #include "protocol/base/result.h"
 #include "protocol/base/time.h"
@@ -141,6 +142,8 @@ inline void put(Encoder& e, WallTime v) { e.i64(v.unix_ms); }
 template <class T>
 void put(Encoder& e, const std::optional<T>& v);
 template <class T>
+void put(Encoder& e, const Boxed<T>& v);
+template <class T>
 void put(Encoder& e, const std::vector<T>& v);
 template <class T>
 void put(Encoder& e, const std::set<T>& v);
@@ -157,6 +160,14 @@ void put(Encoder& e, const T& v) {
     e.array(sizeof...(field));
     (put(e, field), ...);
   });
+}
+template <class T>
+void put(Encoder& e, const Boxed<T>& v) {
+  if (v) {
+    put(e, *v);
+  } else {
+    e.nil();
+  }
 }
 template <class T>
 void put(Encoder& e, const std::optional<T>& v) {
@@ -259,6 +270,8 @@ inline bool get(Node n, WallTime& v) { return get(n, v.unix_ms); }
 template <class T>
 bool get(Node n, std::optional<T>& v);
 template <class T>
+bool get(Node n, Boxed<T>& v);
+template <class T>
 bool get(Node n, std::vector<T>& v);
 template <class T>
 bool get(Node n, std::set<T>& v);
@@ -279,6 +292,14 @@ bool get(Node n, T& v) {
     ((ok = ok && (index >= present || get(n.at(index), field)), ++index), ...);
   });
   return ok;
+}
+template <class T>
+bool get(Node n, Boxed<T>& v) {
+  if (n.kind() == Node::Kind::kNil) {
+    v.reset();
+    return true;
+  }
+  return get(n, v.emplace());
 }
 template <class T>
 bool get(Node n, std::optional<T>& v) {

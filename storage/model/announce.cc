@@ -62,7 +62,7 @@ void Store::Impl::spread(ObjectId object, Known& known) {
     auto it = peers.find(target);
     if (it == peers.end() || bond(target) == 0 || known.spread.knows(target, bond(target)))
       continue;
-    it->second.outbox.objects.insert(object);
+    it->second.outbox().objects.insert(object);
     mark_dirty(target);
   }
 }
@@ -75,7 +75,7 @@ void Store::Impl::spread(const std::string& name, StoredRecord& stored) {
     auto it = peers.find(target);
     if (it == peers.end() || bond(target) == 0 || stored.spread.knows(target, bond(target)))
       continue;
-    it->second.outbox.records.insert(name);
+    it->second.outbox().records.insert(name);
     mark_dirty(target);
   }
 }
@@ -98,7 +98,7 @@ void Store::Impl::announce_gone(ObjectId object, AgentId holder) {
   for (AgentId target : targets) {
     auto it = peers.find(target);
     if (it == peers.end()) continue;
-    it->second.outbox.gone.insert({object, holder});
+    it->second.outbox().gone.insert({object, holder});
     mark_dirty(target);
   }
 }
@@ -115,8 +115,10 @@ void Store::Impl::flush_outboxes() {
 }
 
 void Store::Impl::flush(AgentId agent, Peer& peer) {
-  Outbox& box = peer.outbox;
-  if (box.in_flight || box.empty() || self.path.empty()) return;
+  if (!peer.box) return;
+  Outbox& box = *peer.box;
+  if (!box.in_flight && box.empty()) return peer.box.reset();
+  if (box.in_flight || self.path.empty()) return;
   msg::Announce announce;
   announce.session = session_for(agent);
   announce.sequence = ++last_number;
@@ -157,8 +159,8 @@ void Store::Impl::flush(AgentId agent, Peer& peer) {
 
 void Store::Impl::retry_outbox(AgentId agent) {
   auto it = peers.find(agent);
-  if (it == peers.end() || !it->second.outbox.in_flight || it->second.outbox.retry_at > now) return;
-  Outbox& box = it->second.outbox;
+  if (it == peers.end() || !it->second.box || !it->second.box->in_flight || it->second.box->retry_at > now) return;
+  Outbox& box = *it->second.box;
   for (const auto& [object, revision] : box.sent_objects) box.objects.insert(object);
   for (const auto& [name, revision] : box.sent_records) box.records.insert(name);
   box.gone.insert(box.sent_gone.begin(), box.sent_gone.end());
@@ -174,8 +176,8 @@ void Store::Impl::retry_outbox(AgentId agent) {
 
 void Store::Impl::on_message(const wire::Address& from, const msg::AnnounceAck& ack) {
   auto it = peers.find(from.agent);
-  if (it == peers.end()) return;
-  Outbox& box = it->second.outbox;
+  if (it == peers.end() || !it->second.box) return;
+  Outbox& box = *it->second.box;
   if (!box.in_flight || box.sequence != ack.sequence) return;
   disarm(TimerKind::kOutbox, box.retry_at, from.agent.high(), from.agent.low());
   box.retry_at = Instant::never();
@@ -236,8 +238,9 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
     return;
   }
   note_session(from.agent, announce.session);
-  if (auto it = peers.find(from.agent); it != peers.end())
-    it->second.outbox.greet = false;  // our answer greets
+  if (auto it = peers.find(from.agent); it != peers.end() && it->second.box) {
+    it->second.box->greet = false;  // our answer greets
+  }
 
   msg::AnnounceAck ack;
   ack.session = session_for(from.agent);
@@ -332,7 +335,7 @@ void Store::Impl::disown(AgentId claimant, const Manifest& manifest) {
                                  [&](const wire::Address& one) { return one.agent == config.id; });
   auto peer = peers.find(claimant);
   if (!named || peer == peers.end()) return;
-  peer->second.outbox.gone.insert({manifest.object, config.id});
+  peer->second.outbox().gone.insert({manifest.object, config.id});
   mark_dirty(claimant);
 }
 

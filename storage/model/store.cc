@@ -191,6 +191,7 @@ void Store::Impl::on(const in::PeerUp& up) {
     }
     it = peers.emplace(up.address.agent, Peer{}).first;
     it->second.meeting = ++last_number;
+    it->second.outbox().greet = true;
   } else if (it->second.address == up.address && it->second.host == up.host) {
     return;
   }
@@ -209,7 +210,7 @@ void Store::Impl::on(const in::PeerDown& down) {
   auto it = peers.find(down.agent);
   if (it == peers.end()) return;
   const bool was_parent = std::binary_search(parents.begin(), parents.end(), down.agent);
-  disarm(TimerKind::kOutbox, it->second.outbox.retry_at, down.agent.high(), down.agent.low());
+  if (it->second.box) disarm(TimerKind::kOutbox, it->second.box->retry_at, down.agent.high(), down.agent.low());
   peers.erase(it);
   dirty_peers.erase(down.agent);
   rebuild_members();
@@ -440,7 +441,7 @@ void Store::Impl::check_invariants() const {
     SHOAL_CHECK(set.decided || decisions.contains(id), "a set request that nobody decides");
   }
   for (const auto& [id, peer] : peers) {
-    SHOAL_CHECK(peer.outbox.in_flight == (peer.outbox.retry_at != Instant::never()),
+    SHOAL_CHECK(!peer.box || peer.box->in_flight == (peer.box->retry_at != Instant::never()),
                 "an announcement without a timer");
   }
   SHOAL_CHECK(records.size() <= config.limits.records_max, "too many records");

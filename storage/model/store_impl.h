@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "storage/model/messages.h"
+#include "protocol/base/boxed.h"
 #include "storage/model/store.h"
 
 namespace shoal::storage {
@@ -163,7 +164,7 @@ struct Outbox {
   std::set<ObjectId> objects;
   std::set<msg::Gone> gone;
   std::set<std::string> records;
-  bool greet = true;
+  bool greet = false;
   bool in_flight = false;
   std::uint64_t sequence = 0;
   std::map<ObjectId, std::uint64_t> sent_objects;  // with the revision that was sent
@@ -179,7 +180,8 @@ struct Peer {
   std::string host;
   std::uint64_t meeting = 0;  // a new number each time it comes up
   std::uint64_t session = 0;  // what it says its own is; 0: not heard of
-  Outbox outbox;
+  Boxed<Outbox> box;  // while there is something to say or an answer is awaited
+  Outbox& outbox() { return box ? *box : box.emplace(); }
 };
 
 enum class TimerKind : std::uint8_t {

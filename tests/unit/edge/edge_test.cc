@@ -70,36 +70,68 @@ TEST_F(MqttTest, ReconnectsToARestartedBroker) {
   EXPECT_EQ(station.source("m").int_or("reconnects", 0), 1);
 }
 
-TEST_F(MqttTest, WhatWasAcknowledgedToTheSenderSurvivesKillNine) {
-  const auto life = [&] {  // an agent until it is killed
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    Station station(agent_dir());
-    [[maybe_unused]] const auto added = station.call("edge.add_source", source());
-    while (true) station.turn();
-  };
-  {
-    Station station(agent_dir());  // the session exists before anything is published
-    ASSERT_TRUE(station.call("edge.add_source", source()));
-    ASSERT_TRUE(station.wait_for_state("m", "connected"));
-  }
-  for (int round = 0; round < 3; ++round) {
-    const pid_t child = ::fork();
-    if (child == 0) life();
-    mosquitto_->publish("site/1/t", round * 2000, 2000);
-    ::kill(child, SIGKILL);
-    ::waitpid(child, nullptr, 0);
-  }
-  Station station(agent_dir());
-  std::vector<std::string> all;
-  std::set<std::string> distinct;
-  ASSERT_TRUE(station.run_until([&] {
-    for (auto& one : station.read_all("s")) {
-      distinct.insert(one);
-      all.push_back(std::move(one));
+// What the sender was told to be safe survives three kills -9. It may come twice only as far as MQTT must send it again:
+// the source acknowledges a message once it is in the log, so that the rest is acknowledgements that the
+// broker had not read when the connection broke. Their number is the broker's window.
+class MqttKillTest : public MqttTest {
+ protected:
+  static constexpr int kKills = 3;
+  static constexpr int kRound = 2000;
+  static constexpr std::size_t kAll = std::size_t{kKills} * kRound;
+
+  // How many records there are more than messages; negative: messages are missing.
+  std::ptrdiff_t repeated_after_kills(int qos) {
+    Map source = this->source();
+    source["qos"] = qos;
+    const auto life = [&] {  // an agent until it is killed
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      Station station(agent_dir());
+      [[maybe_unused]] const auto added = station.call("edge.add_source", source);
+      while (true) station.turn();
+    };
+    {
+      Station station(agent_dir());  // the session exists before anything is published
+      EXPECT_TRUE(station.call("edge.add_source", source));
+      EXPECT_TRUE(station.wait_for_state("m", "connected"));
     }
-    return distinct.size() == 6000;
-  })) << distinct.size();
-  EXPECT_LE(all.size(), 6000U + 3 * 20) << "only messages in flight at a kill may come twice";
+    for (int round = 0; round < kKills; ++round) {
+      const pid_t child = ::fork();
+      if (child == 0) life();
+      mosquitto_->publish("site/1/t", round * kRound, kRound, qos);
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+    }
+    Station station(agent_dir());
+    std::ptrdiff_t all = 0;
+    std::set<std::string> distinct;
+    [[maybe_unused]] const bool complete = station.run_until([&] {
+      for (auto& one : station.read_all("s")) {
+        distinct.insert(std::move(one));
+        ++all;
+      }
+      return distinct.size() == kAll;
+    });
+    EXPECT_EQ(distinct.size(), kAll);
+    return all - static_cast<std::ptrdiff_t>(kAll);
+  }
+};
+
+TEST_F(MqttKillTest, WithAWindowOfOneAtMostOneRecordAKillComesTwice) {
+  mosquitto_->stop();
+  mosquitto_.emplace(directory_.path(), 1);
+  EXPECT_LE(repeated_after_kills(1), kKills);
+}
+
+// Mosquitto 2.0.11 exceeds its window when its queue is long (its issue 2301): its own log says what was in flight.
+TEST_F(MqttKillTest, OnlyWhatTheBrokerHadInFlightComesTwice) {
+  const std::ptrdiff_t repeated = repeated_after_kills(1);
+  EXPECT_LE(repeated, static_cast<std::ptrdiff_t>(mosquitto_->unacknowledged_at_reconnects("shoal-station-m")));
+}
+
+// Asked for quality of service 2, the source subscribes with 1: the hand-shake of 2 ends before the record is in the log.
+TEST_F(MqttKillTest, ASourceOfQualityTwoLosesNothing) {
+  const std::ptrdiff_t repeated = repeated_after_kills(2);
+  EXPECT_LE(repeated, static_cast<std::ptrdiff_t>(mosquitto_->unacknowledged_at_reconnects("shoal-station-m")));
 }
 
 TEST_F(MqttTest, ABrokerThatComesLaterIsFound) {

@@ -153,10 +153,11 @@ class Station {
   std::uint64_t next_request_ = 1;
 };
 
-// A real MQTT broker on a free port of the loopback interface.
+// A real MQTT broker on a free port of the loopback interface. `window` is how many messages it may have sent to a client
+// and not seen acknowledged.
 class Mosquitto {
  public:
-  explicit Mosquitto(const std::string& dir) : dir_(dir) {
+  explicit Mosquitto(const std::string& dir, int window = 20) : dir_(dir) {
     const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -167,7 +168,7 @@ class Mosquitto {
     port_ = ntohs(address.sin_port);
     ::close(probe);
     std::ofstream(dir_ + "/mosquitto.conf") << "listener " << port_ << " 127.0.0.1\nallow_anonymous true\n"
-                                            << "max_queued_messages 0\n";
+                                            << "max_queued_messages 0\nlog_type all\nmax_inflight_messages " << window << '\n';
     start();
   }
   ~Mosquitto() { stop(); }
@@ -196,11 +197,27 @@ class Mosquitto {
     pid_ = -1;
   }
   std::string url() const { return "mqtt://127.0.0.1:" + std::to_string(port_); }
-  // Publishes lines "<first>", "<first + 1>" … with quality of service 1, by mosquitto_pub; waits for it.
-  void publish(const std::string& topic, int first, int count) const {
+  // What the broker had sent to the subscriber and not seen acknowledged when the subscriber came back, over all its
+  // connections: by MQTT that, and nothing else, is what it sends again.
+  std::size_t unacknowledged_at_reconnects(const std::string& client) const {
+    std::ifstream log(dir_ + "/mosquitto.log");
+    std::size_t total = 0;
+    std::size_t in_flight = 0;
+    for (std::string line; std::getline(log, line);) {
+      if (line.find("New client connected") != std::string::npos && line.find(" as " + client + " ") != std::string::npos) {
+        total += in_flight;
+        in_flight = 0;
+      }
+      if (line.find("Sending PUBLISH to " + client + " ") != std::string::npos) ++in_flight;
+      if (line.find("Received PUBACK from " + client + " ") != std::string::npos) --in_flight;
+    }
+    return total;
+  }
+  // Publishes lines "<first>", "<first + 1>" … by mosquitto_pub; waits for it.
+  void publish(const std::string& topic, int first, int count, int qos = 1) const {
     const std::string command = "seq " + std::to_string(first) + " " + std::to_string(first + count - 1) +
                                 " | mosquitto_pub -p " + std::to_string(port_) + " -h 127.0.0.1 -t '" + topic +
-                                "' -q 1 -l";
+                                "' -l -q " + std::to_string(qos);
     ASSERT_EQ(std::system(command.c_str()), 0);
   }
 

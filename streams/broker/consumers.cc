@@ -12,6 +12,8 @@ namespace shoal::streams {
 namespace {
 
 constexpr Duration kFlushAfter = milliseconds(50);
+// Within the patience of an agent that forwarded the poll (BrokerLimits::request_timeout).
+constexpr Duration kPositionPatience = seconds(4);
 constexpr std::size_t kPollRecordsMax = 10'000;
 constexpr std::int64_t kPollTimeoutMaxMs = 600'000;
 
@@ -53,10 +55,14 @@ std::vector<Extent> extents_of(const Engine& engine) {
   return extents;
 }
 
-Offset start_of(const wire::Dynamic& start, const Extent& extent) {
-  if (const auto* offset = start.as_int()) return std::max<Offset>(*offset, 0);
-  const auto* text = start.as_text();
-  return text != nullptr && *text == "latest" ? extent.end : extent.start;
+bool starts_at_end(const PollRequest& request) {
+  const auto* text = request.start.as_text();
+  return text != nullptr && *text == "latest";
+}
+
+Offset start_of(const PollRequest& request, const Extent& extent) {
+  if (const auto* offset = request.start.as_int()) return std::max<Offset>(*offset, 0);
+  return starts_at_end(request) ? extent.end : extent.start;
 }
 
 }  // namespace
@@ -208,7 +214,7 @@ void Consumers::poll(Instant now, Caller caller, PollRequest request, Source sou
   source.engine.watch();
   if (!members.fresh) members.fresh = source.engine.refresh();
   const Instant deadline = now + request.timeout;
-  waiting_.push_back({std::move(caller), std::move(request), std::move(*key), deadline});
+  waiting_.push_back({std::move(caller), std::move(request), std::move(*key), deadline, false});
   serve(now, source, answers);
 }
 
@@ -219,7 +225,15 @@ bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std:
   const std::string& consumer = waiting.request.consumer;
   const bool can_position = source.engine.ready() && members.fresh && source.engine.is_fresh(*members.fresh);
   for (std::uint32_t i = 0; i < partitions_ && can_position; ++i) {
-    if (!group.has_position(i)) group.seek(i, start_of(waiting.request.start, extents[i]));
+    if (!group.has_position(i)) group.seek(i, start_of(waiting.request, extents[i]));
+  }
+  if (now >= waiting.deadline && starts_at_end(waiting.request) && !group.has_position(partitions_ - 1)) {
+    waiting.late = true;
+    if (now < waiting.deadline + kPositionPatience) return false;
+    group.poll_ends(consumer);
+    answers.push_back({waiting.caller, fail(Code::kUnavailable, "the end of the stream is not known, because its brokers do not "
+                                                                "answer: poll again")});
+    return true;
   }
   const std::size_t max = std::min(share, waiting.request.max);
   std::size_t bytes = 0;
@@ -367,7 +381,10 @@ void Consumers::agent_gone(AgentId agent) {
 
 Instant Consumers::next_deadline() const {
   Instant next = flush_at_;
-  for (const Waiting& waiting : waiting_) next = std::min(next, waiting.deadline);
+  for (const Waiting& waiting : waiting_) {
+    // One whose deadline went by waits for its position, which is announced on the descriptor.
+    next = std::min(next, waiting.late ? waiting.deadline + kPositionPatience : waiting.deadline);
+  }
   for (const auto& [origin, heard] : origins_) {
     if (origin.agent != services_.self) next = std::min(next, heard + services_.limits.consumer_lease);
   }

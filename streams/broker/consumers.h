@@ -83,6 +83,7 @@ class Consumers {
     PollRequest request;
     std::string key;  // of the group
     Instant deadline;
+    bool late;  // past its deadline, for want of a position
   };
 
   Result<std::string> find_or_make(const PollRequest& request);

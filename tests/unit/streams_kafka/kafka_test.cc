@@ -112,11 +112,19 @@ TEST_F(KafkaTest, WriteReadCloseFromTwoAgents) {
   ASSERT_TRUE(opened) << opened.error().message;
   EXPECT_EQ((*opened)["partitions"], Dynamic(2));
   ASSERT_TRUE(open(cluster, 1, "both"));
-  ASSERT_TRUE(cluster.call(1, 1, "streams.add_writer", {{"name", "both"}, {"writer", "w"}}));
-  for (int i = 0; i < 10; ++i) {
-    ASSERT_TRUE(cluster.call(static_cast<std::size_t>(i % 2), 1, "streams.publish", Cluster::records("both", i * 10, 10)));
+  // Each agent sends on its own: the end waits for the records of those only that are known to write.
+  const std::array<const char*, 2> writers = {"w0", "w1"};
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_TRUE(cluster.call(i, 1, "streams.add_writer", {{"name", "both"}, {"writer", writers[i]}}));
   }
-  ASSERT_TRUE(cluster.call(1, 1, "streams.close", {{"name", "both"}, {"writer", "w"}}));
+  for (std::size_t i = 0; i < 10; ++i) {
+    Map publish = Cluster::records("both", static_cast<int>(i) * 10, 10);
+    publish["writer"] = writers[i % 2];
+    ASSERT_TRUE(cluster.call(i % 2, 1, "streams.publish", publish));
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_TRUE(cluster.call(i, 1, "streams.close", {{"name", "both"}, {"writer", writers[i]}}));
+  }
   bool closed = false;
   const auto all = read(cluster, 0, 7, {{"name", "both"}, {"group", "g"}, {"timeout_ms", 500}}, 100, &closed);
   EXPECT_TRUE(closed);
@@ -139,11 +147,26 @@ TEST_F(KafkaTest, MeetsOtherClients) {
     return !seen.empty();
   }));
   EXPECT_EQ(seen, "key=ours 1700000000123 h=x\n");
-  const auto poll = cluster.request(0, 3, "streams.poll", {{"name", "witness"}, {"offset", "latest"}, {"timeout_ms", 60'000}});
-  eventually(cluster, [&] { cluster.wait_for_disks(100); return true; });
+  // Whatever is written after an answer to a poll from the end is read by the next one.
+  const auto first = cluster.request(0, 3, "streams.poll", {{"name", "witness"}, {"offset", "latest"}, {"timeout_ms", 0}});
+  ASSERT_TRUE(eventually(cluster, [&] { return cluster.answer(first).has_value(); }));
+  ASSERT_TRUE(*cluster.answer(first)) << cluster.answer(first)->error().message;
+  EXPECT_TRUE(Cluster::values(*cluster.answer(first)).empty());
+  const auto poll = cluster.request(0, 3, "streams.poll", {{"name", "witness"}, {"timeout_ms", 60'000}});
   ASSERT_EQ(std::system(("echo theirs | kcat -P -b " + kafka()->address() + " -t witness").c_str()), 0);
   ASSERT_TRUE(eventually(cluster, [&] { return cluster.answer(poll).has_value(); }));
   EXPECT_EQ(Cluster::values(*cluster.answer(poll)), std::vector<std::string>{"theirs"}) << "a waiting poll is woken";
+}
+
+TEST_F(KafkaTest, APollFromAnUnknownEndIsAnErrorAndNotEmpty) {
+  Cluster cluster(1);
+  ASSERT_TRUE(open(cluster, 0, "unknown"));
+  kafka()->kill();
+  const auto poll = cluster.request(0, 3, "streams.poll", {{"name", "unknown"}, {"offset", "latest"}, {"timeout_ms", 0}});
+  ASSERT_TRUE(eventually(cluster, [&] { return cluster.answer(poll).has_value(); }));
+  EXPECT_EQ(cluster.answer(poll)->error().code, Code::kUnavailable);
+  kafka()->start();
+  ASSERT_TRUE(kafka()->running());
 }
 
 TEST_F(KafkaTest, AnExistingTopicKeepsItsPartitions) {

@@ -1,0 +1,32 @@
+"""The tasks that are measured; executors import them from here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal import task
+
+
+@task()
+def nothing() -> None:
+    """Takes nothing, gives nothing."""
+
+
+@task(returns=1)
+def same(x: Any) -> Any:
+    """Gives what it takes."""
+    return x
+
+
+@task(returns=1)
+def zeros(count: int) -> Any:
+    """An array of that many bytes."""
+    import numpy as np
+
+    return np.zeros(count, dtype=np.uint8)
+
+
+@task(returns=1)
+def is_view(array: Any) -> bool:
+    """True if the array's bytes were not copied for this task."""
+    return not array.flags.owndata and bool(array[0] == array[-1])

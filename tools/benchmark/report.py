@@ -92,7 +92,7 @@ class Report:
             cost = self.cost(row)
             label = row.label if row.floor is None else f"  {row.label}"
             spread = f"{number(min(row.values))} … {number(max(row.values))}"
-            times = "" if cost is None else f"{cost:.1f}x"
+            times = "" if cost is None else f"{cost:.1f}x" if cost >= 1 else f"{cost:.2g}x"
             lines.append(f"  {label:52}{number(row.median):>12} {row.unit:10}{spread:>23}  {times:>7}  {row.bar}".rstrip())
         return "\n".join(lines) + "\n"
 

@@ -93,6 +93,7 @@ bool ExecSource::run_once(std::string& end) {
     return true;
   }
   std::vector<char*> arguments;
+  arguments.reserve(command_.size() + 1);
   for (std::string& argument : command_) arguments.push_back(argument.data());
   arguments.push_back(nullptr);
   const pid_t child = ::fork();
@@ -102,7 +103,7 @@ bool ExecSource::run_once(std::string& end) {
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     const int null = ::open("/dev/null", O_RDONLY);
-    ::dup2(null, 0);
+    if (null >= 0) ::dup2(null, 0);
     ::dup2(output[1], 1);
     ::execvp(arguments[0], arguments.data());
     ::_exit(127);

@@ -21,6 +21,8 @@ class ExecSource final : public Source {
   static Result<> check(const SourceConfig& config);
   static Result<std::unique_ptr<Source>> start(const SourceConfig& config, HandOver& hand_over);
   ~ExecSource() override;
+  ExecSource(const ExecSource&) = delete;
+  ExecSource& operator=(const ExecSource&) = delete;
 
  private:
   ExecSource(const SourceConfig& config, HandOver& hand_over);

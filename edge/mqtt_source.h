@@ -45,6 +45,8 @@ class MqttSource final : public Source {
   static Result<std::unique_ptr<Source>> start(const SourceConfig& config, const std::string& client_id,
                                                HandOver& hand_over);
   ~MqttSource() override;
+  MqttSource(const MqttSource&) = delete;
+  MqttSource& operator=(const MqttSource&) = delete;
 
  private:
   MqttSource(MqttOptions options, HandOver& hand_over);

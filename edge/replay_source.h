@@ -24,6 +24,8 @@ class ReplaySource final : public Source {
   static Result<> check(const SourceConfig& config);
   static Result<std::unique_ptr<Source>> start(const SourceConfig& config, HandOver& hand_over);
   ~ReplaySource() override;
+  ReplaySource(const ReplaySource&) = delete;
+  ReplaySource& operator=(const ReplaySource&) = delete;
 
  private:
   ReplaySource(const SourceConfig& config, HandOver& hand_over);

@@ -165,11 +165,11 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
   }
   for (const auto& [head, region] : heads) {
     ask_agent(head, "agent.topology", {{"down", true}}, kTreeTimeout,
-              [tree, finish, region = region](Answer answer) {
+              [tree, finish, name = region](Answer answer) {
                 tree->children.push_back(
                     answer ? std::move(*answer)
                            : wire::Dynamic(wire::Dynamic::Map{
-                                 {"region", region}, {"error", answer.error().message}, {"count", 0}}));
+                                 {"region", name}, {"error", answer.error().message}, {"count", 0}}));
                 if (--tree->missing == 0) finish();
               });
   }

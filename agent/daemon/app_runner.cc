@@ -97,12 +97,15 @@ Result<> AppRunner::start(const AppStart& start) {
   }
   for (const auto& [name, value] : start.environment) environment[name] = value;
   std::vector<std::string> pairs;
-  for (const auto& [name, value] : environment) pairs.push_back(name + "=" + value);
+  pairs.reserve(environment.size());
+  for (const auto& [name, value] : environment) pairs.push_back(fmt::format("{}={}", name, value));
   std::vector<char*> envp;
+  envp.reserve(pairs.size() + 1);
   for (auto& pair : pairs) envp.push_back(pair.data());
   envp.push_back(nullptr);
   std::vector<std::string> words = start.command;
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
@@ -229,6 +232,7 @@ const AppState* AppRunner::find(AppId app) const {
 
 std::vector<AppState> AppRunner::list() const {
   std::vector<AppState> out;
+  out.reserve(drivers_.size());
   for (const auto& [app, driver] : drivers_) out.push_back(driver->state);
   return out;
 }

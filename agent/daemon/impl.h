@@ -48,6 +48,8 @@ struct Daemon::Impl {
 
   explicit Impl(settings::Settings settings);
   ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   // -- daemon.cc: life --
   Result<> open();

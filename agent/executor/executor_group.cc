@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 namespace shoal::executor {
@@ -356,10 +357,10 @@ void ExecutorGroup::release_slots(Executor& executor, const std::string& why) {
                                  {}, {}, 0});
     return;
   }
-  for (auto slot = slots.rbegin(); slot != slots.rend(); ++slot) {
-    slot->alone = slot->alone || !asked_for;
-    slot->recalled = false;
-    queue_.push_front(std::move(*slot));
+  for (Slot& slot : slots | std::views::reverse) {
+    slot.alone = slot.alone || !asked_for;
+    slot.recalled = false;
+    queue_.push_front(std::move(slot));
   }
 }
 

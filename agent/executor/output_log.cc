@@ -77,7 +77,7 @@ void OutputLog::rotate(File& file) {
   file.bytes = 0;
 }
 
-void OutputLog::write(Output output) {
+void OutputLog::write(const Output& output) {
   if (output.text.empty()) return;
   if (File* file = open(output.app); file != nullptr) {
     const std::string text = with_task_numbers(output);

@@ -36,7 +36,7 @@ class OutputLog {
   OutputLog(std::string dir, std::uint64_t bytes_max, Sink sink);
 
   // Appends whole lines. An error of the disk is reported once in the agent's log; output is never worth a task.
-  void write(Output output);
+  void write(const Output& output);
 
   std::string path_of(AppId app) const;
 

@@ -40,6 +40,8 @@ class Probe {
 
   explicit Probe(const TcpAddress& address);
   ~Probe();
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
   Probe(Probe&& other) noexcept;
   Probe& operator=(Probe&& other) noexcept;
 

@@ -72,6 +72,8 @@ class Transport::Impl {
  public:
   explicit Impl(TransportConfig config);
   ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   // transport.cc
   Result<> start();

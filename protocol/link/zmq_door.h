@@ -58,6 +58,8 @@ class Socket {
   // Not open afterwards when descriptors, or the context's sockets, have run out.
   Socket(const Context& context, int type);
   ~Socket() { close(); }
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
   Socket(Socket&& other) noexcept : socket_(std::exchange(other.socket_, nullptr)) {}
   Socket& operator=(Socket&& other) noexcept {
     std::swap(socket_, other.socket_);
@@ -102,6 +104,8 @@ class Monitor {
   // context. Not open when descriptors have run out.
   Monitor(const Context& context, Socket& socket, const std::string& name);
   ~Monitor() { stop(); }
+  Monitor(const Monitor&) = delete;
+  Monitor& operator=(const Monitor&) = delete;
   Monitor(Monitor&& other) noexcept
       : watched_(std::exchange(other.watched_, nullptr)), events_(std::move(other.events_)) {}
   Monitor& operator=(Monitor&& other) noexcept {

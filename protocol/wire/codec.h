@@ -98,6 +98,8 @@ class Document {
   Document(Document&&) noexcept;
   Document& operator=(Document&&) noexcept;
   ~Document();
+  Document(const Document&) = delete;
+  Document& operator=(const Document&) = delete;
   Node root() const;
 
  private:

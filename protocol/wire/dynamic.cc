@@ -12,7 +12,8 @@ const Dynamic& Dynamic::operator[](std::string_view key) const {
 
 std::string Dynamic::text_or(std::string_view key, std::string otherwise) const {
   const std::string* text = (*this)[key].as_text();
-  return text != nullptr ? *text : std::move(otherwise);
+  if (text != nullptr) return *text;
+  return otherwise;
 }
 
 std::int64_t Dynamic::int_or(std::string_view key, std::int64_t otherwise) const {

@@ -27,6 +27,8 @@ class AgentRuntime final : public Runtime {
 
   AgentRuntime(const std::string& path, std::optional<std::uint64_t> parent_attempt, WaitHooks hooks);
   ~AgentRuntime() override;
+  AgentRuntime(const AgentRuntime&) = delete;
+  AgentRuntime& operator=(const AgentRuntime&) = delete;
 
   DatumId new_datum() override;
   client::Value store(Bytes blob) override;

@@ -12,10 +12,14 @@ namespace shoal::sdk {
 namespace {
 
 struct OpenFile {
-  int fd = -1;
+  explicit OpenFile(int opened) : fd(opened) {}
   ~OpenFile() {
     if (fd >= 0) ::close(fd);
   }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  const int fd;
 };
 
 Bytes read_file(const std::string& path) {

@@ -35,6 +35,7 @@ void LocalRuntime::submit(const Registration& task, std::vector<client::Access> 
   std::string failure;
   try {
     std::vector<client::Argument> arguments;
+    arguments.reserve(accesses.size());
     for (const client::Access& access : accesses) arguments.push_back(argument_of(access));
     outputs = task.invoke(arguments, arena_);
   } catch (const std::exception& error) {

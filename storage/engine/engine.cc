@@ -164,7 +164,7 @@ Result<Mapping> Engine::map(ObjectId object) const {
 
 // ---- journals ----
 
-void Engine::append(const std::string& journal, Bytes record, std::uint64_t completion) {
+void Engine::append(const std::string& journal, const Bytes& record, std::uint64_t completion) {
   impl_->journals->append(journal, record, completion);
 }
 Result<std::vector<Bytes>> Engine::read_journal(const std::string& journal) const {

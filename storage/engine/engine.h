@@ -78,6 +78,8 @@ class Mapping {
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
   std::string_view content() const;
   // Where the content is, for handing to another process: -1 for an inline object. Owned by the Mapping.
   int fd() const { return fd_; }
@@ -151,7 +153,7 @@ class Engine {
   // ---- journals ----
   // Adds one record to the end of the journal. Written within 5 ms or at 256 KiB (survives kill -9 then), on
   // disk and completed within 50 ms. The name may hold letters, digits, '.', '_' and '-'.
-  void append(const std::string& journal, Bytes record, std::uint64_t completion);
+  void append(const std::string& journal, const Bytes& record, std::uint64_t completion);
   // All whole records; a torn tail is cut off silently, damage inside is kCorrupt. Empty for an unknown
   // journal.
   Result<std::vector<Bytes>> read_journal(const std::string& journal) const;

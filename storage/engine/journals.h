@@ -22,6 +22,8 @@ class Journals {
  public:
   Journals(std::string dir, bool sync, std::uint64_t reserve_bytes, Completions& completions);
   ~Journals();  // writes and syncs what is buffered
+  Journals(const Journals&) = delete;
+  Journals& operator=(const Journals&) = delete;
 
   void append(const std::string& name, const Bytes& record, std::uint64_t completion);
   Result<std::vector<Bytes>> read(const std::string& name);

@@ -38,6 +38,8 @@ class KeyValueStore {
 
   static Result<std::unique_ptr<KeyValueStore>> open(KeyValueConfig config);
   ~KeyValueStore();  // commits what is queued
+  KeyValueStore(const KeyValueStore&) = delete;
+  KeyValueStore& operator=(const KeyValueStore&) = delete;
 
   // Applies the batch atomically, after all that was queued before. `done` runs on the committer thread: it
   // must be short.

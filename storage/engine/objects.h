@@ -42,6 +42,8 @@ class Objects {
   static Result<std::unique_ptr<Objects>> open(const EngineConfig& config, KeyValueStore& store,
                                                Completions& completions);
   ~Objects();  // finishes what is queued
+  Objects(const Objects&) = delete;
+  Objects& operator=(const Objects&) = delete;
 
   struct Put {
     Manifest manifest;

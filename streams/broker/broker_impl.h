@@ -20,6 +20,8 @@ class Broker::Impl {
  public:
   explicit Impl(BrokerConfig config);
   ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
   Result<> start();
 
   // ---- entry points: see Broker ----

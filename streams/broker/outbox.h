@@ -73,7 +73,7 @@ class Outbox {
     std::uint64_t dropped = 0;
   };
 
-  Outbox(std::string directory, Services services) : directory_(std::move(directory)), services_(std::move(services)) {}
+  Outbox(std::string directory, Services services) : directory_(std::move(directory)), services_(services) {}
   Result<> load_cursor();
   Result<> save_cursor();
   Result<> save_meta(Sync sync);

@@ -33,6 +33,8 @@ class OwnedStream {
                                                      const KafkaFactory& kafka);
   static Result<std::unique_ptr<OwnedStream>> load(std::string directory, Services services, const KafkaFactory& kafka);
   ~OwnedStream();
+  OwnedStream(const OwnedStream&) = delete;
+  OwnedStream& operator=(const OwnedStream&) = delete;
 
   const StreamInfo& info() const { return meta_.info; }
   bool closed() const { return meta_.closed; }

@@ -20,6 +20,8 @@ class KafkaReader {
  public:
   static Result<std::unique_ptr<KafkaReader>> make(const KafkaOptions& options);
   ~KafkaReader();
+  KafkaReader(const KafkaReader&) = delete;
+  KafkaReader& operator=(const KafkaReader&) = delete;
 
   // Takes what arrived into the windows.
   void collect();

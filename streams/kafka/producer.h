@@ -16,6 +16,8 @@ class KafkaSender {
  public:
   static Result<std::unique_ptr<KafkaSender>> make(const KafkaOptions& options);
   ~KafkaSender();
+  KafkaSender(const KafkaSender&) = delete;
+  KafkaSender& operator=(const KafkaSender&) = delete;
 
   void append(std::uint64_t token, std::uint32_t partition, const Bytes& batch);
   void collect(std::vector<Appended>& out);

@@ -46,7 +46,8 @@ struct Context {
   bool has(const std::string& name) const { return options.count(name) != 0; }
   std::string option(const std::string& name, std::string otherwise = {}) const {
     auto it = options.find(name);
-    return it == options.end() ? std::move(otherwise) : it->second.back();
+    if (it != options.end()) return it->second.back();
+    return otherwise;
   }
   Result<Client> connect() const;
 };

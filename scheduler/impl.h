@@ -113,6 +113,7 @@ struct Scheduler::Impl {
   // ---- queries.cc ----
   Result<wire::Dynamic> answer(const in::Query& query);
   Result<wire::Dynamic> list_apps() const;
+  wire::Dynamic totals() const;
   Result<wire::Dynamic> list_tasks(const wire::Dynamic& params) const;
   Result<wire::Dynamic> explain(const wire::Dynamic& params) const;
   Result<wire::Dynamic> trace(const wire::Dynamic& params) const;
@@ -138,6 +139,7 @@ struct Scheduler::Impl {
   std::map<AppId, std::unique_ptr<Master>> masters;
   std::map<ClientId, AppId> clients;
   std::deque<FinishedApp> finished;
+  TaskCounts forgotten;  // of apps that are not in `finished` any more
 
   std::uint64_t works_made = 0;
   std::set<std::pair<Instant, WorkIndex>> delayed;

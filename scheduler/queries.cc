@@ -52,6 +52,7 @@ Dynamic app_row(const Master& master, const std::string& state, Instant now, Ins
 
 Result<Dynamic> Scheduler::Impl::answer(const in::Query& query) {
   if (query.method == "apps") return list_apps();
+  if (query.method == "totals") return totals();
   if (query.method == "tasks") return list_tasks(query.params);
   if (query.method == "explain") return explain(query.params);
   if (query.method == "trace") return trace(query.params);
@@ -63,7 +64,7 @@ Result<Dynamic> Scheduler::Impl::answer(const in::Query& query) {
     on(in::CancelApp{*AppId::from_hex_text(query.params.text_or("app", ""))});
     return Dynamic(Dynamic::Map{{"cancelled", true}});
   }
-  return fail(Code::kUnsupported, "the scheduler answers apps, tasks, explain, trace and cancel, not " + query.method);
+  return fail(Code::kUnsupported, "the scheduler answers apps, totals, tasks, explain, trace and cancel, not " + query.method);
 }
 
 Result<Dynamic> Scheduler::Impl::list_apps() const {
@@ -73,6 +74,24 @@ Result<Dynamic> Scheduler::Impl::list_apps() const {
     apps.push_back(app_row(*master, master->state(), now, Instant::never(), agents));
   }
   return Dynamic(std::move(apps));
+}
+
+// Of all applications that this agent has been master of since it started; for metrics.
+Dynamic Scheduler::Impl::totals() const {
+  TaskCounts counts = forgotten;
+  for (const auto& ended : finished) counts.add(ended.master->counts());
+  for (const auto& [app, master] : masters) counts.add(master->counts());
+  return Dynamic(Dynamic::Map{{"apps", masters.size()},
+                              {"submitted", counts.submitted},
+                              {"done", counts.done},
+                              {"failed", counts.failed},
+                              {"cancelled", counts.cancelled},
+                              {"unfinished", counts.unfinished()},
+                              {"retried", counts.retried},
+                              {"lost_attempts", counts.lost},
+                              {"recomputed", counts.recomputed},
+                              {"queued", queues.size()},
+                              {"waiting_here", worker.waiting()}});
 }
 
 // `state` is empty for one that runs, else how it ended.

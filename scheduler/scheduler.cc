@@ -236,7 +236,10 @@ void Scheduler::Impl::end_app(AppId app, const std::string& why) {
   finished.push_back({app, std::move(it->second), state, now});
   finished.back().master->drop_graph();
   masters.erase(it);
-  if (finished.size() > config.limits.finished_apps_max) finished.pop_front();
+  if (finished.size() > config.limits.finished_apps_max) {
+    forgotten.add(finished.front().master->counts());
+    finished.pop_front();
+  }
 }
 
 // ---- drivers ----

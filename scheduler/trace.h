@@ -68,6 +68,16 @@ struct TaskCounts {
   std::uint64_t recomputed = 0; // tasks run again for a lost value
   std::map<AgentIndex, std::uint64_t> by_agent;
   std::uint64_t unfinished() const { return submitted - done - failed - cancelled; }
+  // Adds all but by_agent.
+  void add(const TaskCounts& other) {
+    submitted += other.submitted;
+    done += other.done;
+    failed += other.failed;
+    cancelled += other.cancelled;
+    retried += other.retried;
+    lost += other.lost;
+    recomputed += other.recomputed;
+  }
 };
 
 }  // namespace shoal::scheduler

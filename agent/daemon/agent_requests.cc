@@ -4,8 +4,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <fstream>
-
 #include "agent/daemon/impl.h"
 #include "scheduler/state.h"
 
@@ -14,14 +12,6 @@ namespace {
 
 constexpr std::size_t kAttemptsShown = 16;
 constexpr Duration kTreeTimeout = seconds(2);  // for each level below
-
-std::int64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::int64_t total = 0;
-  std::int64_t resident = 0;
-  statm >> total >> resident;
-  return resident * ::sysconf(_SC_PAGESIZE);
-}
 
 }  // namespace
 
@@ -34,6 +24,7 @@ wire::Dynamic Daemon::Impl::status() const {
   out["version"] = SHOAL_VERSION;
   out["pid"] = static_cast<std::int64_t>(getpid());
   out["endpoint"] = transport->endpoint();
+  out["http"] = gateway ? gateway->url() : "";
   out["uptime_ms"] = (agent::Reactor::now() - started).us / 1000;
   out["rss_bytes"] = resident_bytes();
   out["links"] = transport->counters().links_now;

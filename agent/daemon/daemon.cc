@@ -223,16 +223,19 @@ Result<> Daemon::Impl::open() {
                               [this, call = watched.second](std::uint32_t) { (this->*call)(); });
     if (!added) return added;
   }
+  if (auto opened = open_gateway(); !opened) return opened;
   feed(node::in::Start{});
   wake_streams_and_drain();
   if (auto listening = clients->listen(home.socket()); !listening) return listening;
   if (auto written = home.write_ready(
-          {static_cast<std::uint64_t>(getpid()), identity.id().hex(), name, transport->endpoint(), ""});
+          {static_cast<std::uint64_t>(getpid()), identity.id().hex(), name, transport->endpoint(),
+           gateway ? gateway->url() : ""});
       !written) {
     return written;
   }
-  spdlog::info("agent {} ({}) is ready at {}, socket {}", name, identity.id().brief(),
-               transport->endpoint().empty() ? "no port" : transport->endpoint(), home.socket());
+  spdlog::info("agent {} ({}) is ready at {}, socket {}, {}", name, identity.id().brief(),
+               transport->endpoint().empty() ? "no port" : transport->endpoint(), home.socket(),
+               gateway ? gateway->url() : "no HTTP");
   notify_ready();
   return {};
 }

@@ -24,6 +24,7 @@
 #include "agent/daemon/worker_thread.h"
 #include "agent/executor/client_server.h"
 #include "agent/executor/executor_pool.h"
+#include "agent/gateway/gateway.h"
 #include "agent/node/node.h"
 #include "agent/reactor/reactor.h"
 #include "edge/edge.h"
@@ -116,6 +117,12 @@ struct Daemon::Impl {
   void request_token(const Requester&, const Params&);
   void request_doctor(const Requester&, const Params&);
 
+  // -- metrics.cc: over HTTP --
+  Result<> open_gateway();
+  void collect_metrics(std::function<void(std::string text)> done);
+  std::string describe_metrics(const wire::Dynamic& task_totals) const;
+  std::string why_not_ready() const;
+
   // -- app_requests.cc --
   void request_app_start(const Requester&, const Params&);
   void request_app_attach(const Requester&, const Params&);
@@ -172,6 +179,7 @@ struct Daemon::Impl {
   std::unique_ptr<AppRunner> apps;
   std::unique_ptr<WorkerThread> worker;
   std::unique_ptr<node::Node> node;
+  std::unique_ptr<gateway::Gateway> gateway;  // none: settings
 
   std::deque<node::Input> inputs;
   std::vector<node::Effect> effects;
@@ -216,5 +224,8 @@ struct Daemon::Impl {
 
 // The wall clock, for certificates and display.
 WallTime wall_now();
+
+// Memory of this process that is in RAM now.
+std::uint64_t resident_bytes();
 
 }  // namespace shoal::daemon

@@ -21,11 +21,15 @@ bool well_formed(const Member& record) {
   });
 }
 
+namespace {
+bool before(const std::pair<AgentId, const Member*>& entry, AgentId agent) { return entry.first < agent; }
+}  // namespace
+
 Region::Region(RegionId id, std::string name, AgentId self) : id_(id), name_(std::move(name)), self_(self) {}
 
 const Member* Region::find(AgentId agent) const {
-  auto it = living_.find(agent);
-  return it == living_.end() ? nullptr : &it->second;
+  const auto at = std::lower_bound(index_.begin(), index_.end(), agent, before);
+  return at == index_.end() || at->first != agent ? nullptr : at->second;
 }
 
 const Region::Gone* Region::find_gone(AgentId agent) const {
@@ -171,6 +175,7 @@ void Region::check_invariants() const {
       SHOAL_CHECK(children.insert(member.home).second, "two guests speak for one child region");
     }
   }
+  SHOAL_CHECK(index_.size() == living_.size(), "a member is missing from the index");
   SHOAL_CHECK(digest == digest_ && natives == natives_, "the running sums of a region are off");
   for (const auto& ring : rings_) {
     SHOAL_CHECK(ring.size() == living_.size(), "a member is missing from a ring");
@@ -185,7 +190,8 @@ void Region::insert(Member record) {
     put_on_rings(record);
     digest_ ^= fingerprint(record);
     natives_ += is_native(record) ? 1 : 0;
-    living_.emplace(id, std::move(record));
+    const Member* member = &living_.emplace(id, std::move(record)).first->second;
+    index_.insert(std::lower_bound(index_.begin(), index_.end(), id, before), {id, member});
     return;
   }
   Member& known = it->second;
@@ -206,6 +212,7 @@ void Region::bury(AgentId agent, Status status, bool proven, Instant now) {
   natives_ -= is_native(gone.record) ? 1 : 0;
   gone.record.status = status;
   living_.erase(it);
+  index_.erase(std::lower_bound(index_.begin(), index_.end(), agent, before));
   take_off_rings(agent);
   if (status == Status::kDead) {
     Flaps& flaps = flaps_[agent];

@@ -13,6 +13,7 @@
 #include <array>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/overlay/io.h"
@@ -37,6 +38,11 @@ class Region {
  public:
   // `self` never appears as gone here.
   Region(RegionId id, std::string name, AgentId self);
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+  Region(Region&&) = default;
+  Region& operator=(Region&&) = default;
+  ~Region() = default;
 
   struct Gone {
     Member record;  // status kDead or kLeft
@@ -106,6 +112,8 @@ class Region {
   std::string name_;
   AgentId self_;
   std::map<AgentId, Member> living_;
+  // The same, ascending: every frame that arrives looks its sender up, and this is a few cache lines.
+  std::vector<std::pair<AgentId, const Member*>> index_;
   std::map<AgentId, Gone> gone_;
   std::map<AgentId, Flaps> flaps_;
   std::array<std::vector<Place>, kRings> rings_;

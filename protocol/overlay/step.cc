@@ -238,6 +238,9 @@ void Core::send_heartbeats() {
 void Core::send_digests() {
   const bool regular =
       (ticks_ + config_.id.high()) % static_cast<std::uint64_t>(kDigestEvery.us / kHeartbeat.us) == 0;
+  const auto& links = links_.all();
+  const bool any_fresh = std::any_of(links.begin(), links.end(), [](const auto& link) { return link.second.fresh; });
+  if (!regular && !any_fresh) return;
   for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr) continue;
     const std::vector<AgentId> peers = gossip_links(*attachment);

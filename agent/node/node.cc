@@ -61,6 +61,7 @@ scheduler::SchedulerConfig scheduler_config(const NodeConfig& config) {
 storage::StoreConfig store_config(const NodeConfig& config) {
   storage::StoreConfig out;
   out.id = config.id;
+  out.timeouts = out.timeouts.scaled(static_cast<std::int64_t>(time_scale(config.preset)));
   auto host = config.labels.find("host");
   out.host = host != config.labels.end() ? host->second : config.id.hex();
   return out;

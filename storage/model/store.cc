@@ -30,6 +30,15 @@ void Store::check_invariants() const {
   impl_->check_invariants();
 }
 
+StoreTimeouts StoreTimeouts::scaled(std::int64_t factor) const {
+  StoreTimeouts out = *this;
+  for (Duration* wait : {&out.ask, &out.locate, &out.record_get, &out.list, &out.decide, &out.record_set, &out.put,
+                         &out.copy, &out.forget, &out.announce_retry, &out.announce_retry_max}) {
+    *wait = *wait * factor;
+  }
+  return out;
+}
+
 Store::Impl::Impl(StoreConfig store_config, Rng rng) : config(std::move(store_config)) {
   session = rng.split("session").next() | 1;  // 0 means "not heard of"
   self.agent = config.id;

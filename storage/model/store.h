@@ -68,6 +68,9 @@ struct StoreTimeouts {
   Duration repair = seconds(5);                   // when more than one is left
   Duration repair_retry = seconds(5);
   std::int64_t copy_bytes_per_second_min = 1 << 20;
+
+  // For links on which everything takes `factor` times as long.
+  StoreTimeouts scaled(std::int64_t factor) const;
 };
 
 struct StoreConfig {

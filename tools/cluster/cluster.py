@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2]
+SWITCH_ADDRESS = "10.77.0.1"  # of the namespace that joins the others
 
 
 class ClusterError(RuntimeError):
@@ -71,7 +72,7 @@ class Network:
         self.hosts: list[str] = []
         run(["ip", "netns", "add", self.switch])
         run(["ip", "-n", self.switch, "link", "add", "br0", "type", "bridge"])
-        run(["ip", "-n", self.switch, "addr", "add", "10.77.0.1/24", "dev", "br0"])
+        run(["ip", "-n", self.switch, "addr", "add", f"{SWITCH_ADDRESS}/24", "dev", "br0"])
         run(["ip", "-n", self.switch, "link", "set", "br0", "up"])
         run(["ip", "-n", self.switch, "link", "set", "lo", "up"])
 

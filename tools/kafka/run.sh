@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Runs a real Apache Kafka broker (KRaft, one node, loopback only) for tests, demo and benchmarks.
+# Runs a real Apache Kafka broker (KRaft, one node, on loopback unless told otherwise) for tests, demo and benchmarks.
 #
 #   run.sh fetch            download the jars, once (needs mvn and java 17)
 #   run.sh start DIR PORT   start a broker that keeps its data in DIR; prints "host:port" when it answers
 #   run.sh stop DIR         stop it, and wait until it is gone
 #   run.sh kill DIR         stop it with SIGKILL
 #
-# KAFKA_VERSION chooses the release (4.1.2), KAFKA_HEAP the Java heap (256m), KAFKA_JARS where the jars are kept. PORT + 1
-# is used too, by the controller. Exit code 3: what is needed is not installed.
+# KAFKA_HOST is the address it listens on (127.0.0.1), KAFKA_VERSION chooses the release (4.1.2), KAFKA_HEAP the Java heap
+# (256m), KAFKA_JARS where the jars are kept. PORT + 1 is used too, by the controller. Exit code 3: what is needed is not
+# installed.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=${KAFKA_VERSION:-4.1.2}
+host=${KAFKA_HOST:-127.0.0.1}
 jars=${KAFKA_JARS:-${XDG_CACHE_HOME:-$HOME/.cache}/shoal/kafka-$version}
 
 usage() {
-  sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -51,7 +53,7 @@ start() {
   local dir=$1 port=$2
   fetch
   mkdir -p "$dir"
-  sed -e "s|@PORT@|$port|g; s|@CONTROLLER_PORT@|$((port + 1))|g; s|@DATA@|$dir/data|g" \
+  sed -e "s|@HOST@|$host|g; s|@PORT@|$port|g; s|@CONTROLLER_PORT@|$((port + 1))|g; s|@DATA@|$dir/data|g" \
     "$here/server.properties" > "$dir/server.properties"
   if [[ ! -e $dir/data/meta.properties ]]; then
     run_java kafka.tools.StorageTool format --cluster-id c2hvYWwtdGVzdC1rYWZrYQ --config "$dir/server.properties" \
@@ -67,8 +69,8 @@ start() {
       tail -n 5 "$dir/broker.log" >&2
       exit 1
     fi
-    if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
-      echo "127.0.0.1:$port"
+    if (exec 3<> "/dev/tcp/$host/$port") 2> /dev/null; then
+      echo "$host:$port"
       return
     fi
     sleep 0.1

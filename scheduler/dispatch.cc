@@ -183,6 +183,7 @@ bool Scheduler::Impl::place(WorkIndex index) {
   Wanted wanted;
   wanted.demand = &klass.demand;
   wanted.charge64 = work.charge64;
+  wanted.app = work.master != nullptr ? work.master->app() : work.assignment->app;
   if (work.assignment) wanted.left = &work.assignment->left_regions;
   std::map<AgentIndex, std::uint64_t> held;
   std::uint64_t missing_here = 0;
@@ -338,6 +339,8 @@ void Scheduler::Impl::refuse_homeless() {
 void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   Work& work = works[index];
   if (result.outcome == client::Outcome::kDone) queues.learn(work.klass, result.run_us);
+  if (result.outcome == client::Outcome::kNotStarted && work.agent != kNone && work.agent != kSelf && !work.behind)
+    peers.set_unstartable(work.agent, work.master != nullptr ? work.master->app() : work.assignment->app, now);
   if (work.master == nullptr) {
     const bool returned = result.outcome == client::Outcome::kReturned || result.outcome == client::Outcome::kCancelled;
     if (returned && work.spread) {

@@ -184,6 +184,7 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
     case client::Outcome::kInputMissing: return input_missing(index, result);
     case client::Outcome::kGroupException: group_exception(index, result, ran_on, agents); return Verdict::kEnded;
     case client::Outcome::kExecutorLost:
+    case client::Outcome::kNotStarted:
     case client::Outcome::kException:
     case client::Outcome::kTimedOut: break;
   }
@@ -199,6 +200,9 @@ Verdict Master::judge_failure(std::uint32_t index, JobResult& result, AgentIndex
   if (result.outcome == client::Outcome::kExecutorLost) {
     ++counts_.lost;
     if (++task.crashes < kCrashesMax) return Verdict::kAgain;
+  } else if (result.outcome == client::Outcome::kNotStarted) {
+    // Not the task's fault: another agent may have what this one lacks.
+    if (++task.crashes < kCrashesMax) return Verdict::kAgain;
   } else {
     ++task.failures;
     if (how.on_failure == client::OnFailure::kRetry && task.failures <= how.retries) {
@@ -211,6 +215,8 @@ Verdict Master::judge_failure(std::uint32_t index, JobResult& result, AgentIndex
   if (result.outcome == client::Outcome::kExecutorLost) {
     message += " ended its executor " + std::to_string(task.crashes) + " times, last on agent " + agents.brief(ran_on) +
                " (a crash, or a call of exit)";
+  } else if (result.outcome == client::Outcome::kNotStarted) {
+    message += " could not be started, last tried on agent " + agents.brief(ran_on);
   } else if (result.outcome == client::Outcome::kTimedOut) {
     message += " ran longer than its time-out of " + std::to_string(how.timeout_ms) + " ms";
   } else {

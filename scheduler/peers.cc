@@ -113,7 +113,8 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
   for (const auto& [agent, peer] : peers_) {
     if (peer.down) continue;
     const RegionId native = peer.address.path.empty() ? home : peer.address.path.back();
-    if (!peer.child && !region_left(left, native) && can_meet(peer.state.resources, *wanted.demand)) {
+    if (!peer.child && !peer.unstartable.contains(wanted.app) && !region_left(left, native) &&
+        can_meet(peer.state.resources, *wanted.demand)) {
       const std::uint64_t room = room_here(peer, now);
       if (room >= wanted.charge64) offer(peer, false, room);
     }
@@ -138,6 +139,27 @@ void Peers::set_impossible(AgentIndex agent, const Demand& demand, Instant now) 
   if (peer == nullptr) return;
   if (peer->impossible.size() >= kImpossibleMax) peer->impossible.clear();
   peer->impossible[demand] = now + kBelieved;
+}
+
+void Peers::set_unstartable(AgentIndex agent, AppId app, Instant now) {
+  constexpr Duration kBelieved = seconds(10);
+  constexpr std::size_t kUnstartableMax = 256;
+  Peer* peer = find(agent);
+  if (peer == nullptr) return;
+  if (peer->unstartable.size() >= kUnstartableMax) peer->unstartable.clear();
+  peer->unstartable[app] = now + kBelieved;
+}
+
+void Peers::forget_unstartable(Instant now) {
+  for (auto& [agent, peer] : peers_) std::erase_if(peer.unstartable, [&](const auto& entry) { return entry.second <= now; });
+}
+
+Instant Peers::next_unstartable() const {
+  Instant next = Instant::never();
+  for (const auto& [agent, peer] : peers_) {
+    for (const auto& [app, until] : peer.unstartable) next = std::min(next, until);
+  }
+  return next;
 }
 
 bool Peers::anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const {

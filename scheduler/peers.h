@@ -35,6 +35,7 @@ struct Peer {
   std::uint64_t given_here64 = 0;    // since `room` (or at all, while only gossip is known)
   std::uint64_t given_behind64 = 0;
   std::map<Demand, Instant> impossible;  // what it said nobody behind it can run, and until when that is believed
+  std::map<AppId, Instant> unstartable;  // applications whose executors it could not start, and until when it is not asked
 };
 
 struct Place {
@@ -46,6 +47,7 @@ struct Place {
 struct Wanted {
   const Demand* demand = nullptr;
   std::uint64_t charge64 = 0;
+  AppId app;
   AgentIndex avoid = kNone;  // where it failed last: only if there is no other place
   const std::vector<RegionId>* left = nullptr;  // regions it was sent away from
   const std::map<AgentIndex, std::uint64_t>* held = nullptr;  // bytes of its inputs by agent
@@ -81,6 +83,12 @@ class Peers {
   bool anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const;
   // The gateway said that nobody behind it could ever run this: summaries promise more than one agent may have.
   void set_impossible(AgentIndex agent, const Demand& demand, Instant now);
+  // The peer could not start an executor for the application: it gets none of its work for a while, so that a host without
+  // an interpreter, which is always idle, does not draw all tasks and fail them.
+  void set_unstartable(AgentIndex agent, AppId app, Instant now);
+  // Forgets what lapsed; tells when the next one does.
+  void forget_unstartable(Instant now);
+  Instant next_unstartable() const;
   // For people: who is there.
   std::string describe(const Agents& agents) const;
 

@@ -101,6 +101,7 @@ void Scheduler::Impl::run_timers() {
     return_job(index, "no room was found");
     work.cancelled = true;  // it stays in its queue until it gets to the head
   }
+  peers.forget_unstartable(now);
   worker.expire(now, *out);
   refuse_homeless();
   renew_leases();
@@ -108,7 +109,8 @@ void Scheduler::Impl::run_timers() {
 }
 
 Instant Scheduler::Impl::earliest_deadline() const {
-  Instant next = std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline()});
+  Instant next = std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline(),
+                           peers.next_unstartable()});
   if (state_stale) next = std::min(next, gossip_at);
   if (summaries_stale) next = std::min(next, summaries_at);
   if (!delayed.empty()) next = std::min(next, delayed.begin()->first);

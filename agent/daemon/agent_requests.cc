@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agent/daemon/impl.h"
+#include "agent/daemon/python_path.h"
 #include "scheduler/state.h"
 
 namespace shoal::daemon {
@@ -231,8 +232,8 @@ void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*
   ::getrlimit(RLIMIT_NOFILE, &files);
   check("open files", files.rlim_cur >= 4096, fmt::format("limit {}", files.rlim_cur),
         "raise it: ulimit -n 65536, or LimitNOFILE in the unit");
-  check("python", !python.empty(), python.empty() ? "no interpreter found" : python,
-        "install python3, or name one with --python");
+  check("python", !python.empty(), python.empty() ? "no interpreter that runs" : python,
+        no_python(settings.text("python")));
   struct statvfs arena{};
   const bool known = ::statvfs(values->arena_dir().c_str(), &arena) == 0;
   const std::uint64_t arena_free = known ? static_cast<std::uint64_t>(arena.f_bavail) * arena.f_frsize : 0;

@@ -53,8 +53,7 @@ void Daemon::Impl::request_app_start(const Requester& from, const Params& params
       params.text_or("python", "").empty() ? python : params.text_or("python", "");
   if (is_python(program)) {
     if (interpreter.empty()) {
-      reply(from, fail(Code::kUnsupported,
-                       "no Python interpreter was found; install python3, or name one with --python"));
+      reply(from, fail(Code::kUnsupported, no_python(settings.text("python"))));
       return;
     }
     start.command = {interpreter, program};

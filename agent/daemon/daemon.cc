@@ -41,7 +41,7 @@ std::uint64_t machine_memory_mb() {
                                : 0;
 }
 
-scheduler::Resources resources_of(const settings::Settings& settings) {
+scheduler::Resources resources_of(const settings::Settings& settings, bool has_python) {
   scheduler::Resources out;
   const std::int64_t units = settings.integer("computing_units");
   out.computing_units = units < 0 ? usable_cores() : static_cast<std::uint32_t>(units);
@@ -50,7 +50,8 @@ scheduler::Resources resources_of(const settings::Settings& settings) {
   utsname machine{};
   if (::uname(&machine) == 0) out.architecture = machine.machine;
   out.labels = settings.labels();
-  out.languages = {"python", "command", "c++"};
+  out.languages = {"command", "c++"};
+  if (has_python) out.languages.emplace_back("python");
   return out;
 }
 
@@ -146,7 +147,7 @@ Result<> Daemon::Impl::open_node() {
   }
   config.child_region = admission->child_region;
   config.region_name = settings.text("region");
-  config.resources = resources_of(settings);
+  config.resources = resources_of(settings, !python.empty());
   const Bytes seed = identity::random_bytes(8);
   std::uint64_t number = 0;
   std::memcpy(&number, seed.data(), sizeof(number));
@@ -163,6 +164,7 @@ Result<> Daemon::Impl::open() {
   home.clear_ready();
   name = settings.text("name").empty() ? host_name() : settings.text("name");
   python = find_python(settings.text("python"));
+  if (python.empty()) spdlog::warn("{}", no_python(settings.text("python")));
   if (auto identified = open_identity(); !identified) return identified;
 
   auto made = agent::Reactor::create();
@@ -187,7 +189,11 @@ Result<> Daemon::Impl::open() {
   link_config.chain = identity.chain;
   link_config.curve = identity.keys.curve;
   auto opened_link = link::Transport::open(std::move(link_config));
-  if (!opened_link) return tl::unexpected<Error>(opened_link.error());
+  if (!opened_link) {
+    const bool bind_failed = opened_link.error().code == Code::kExists || opened_link.error().code == Code::kInvalid;
+    return fail(opened_link.error().code,
+                opened_link.error().message + (bind_failed ? " with --listen (port 0 takes a free one)" : ""));
+  }
   transport = std::move(*opened_link);
 
   auto opened_values = ValueTable::open(home.arena(identity.id()), home.at("files"));
@@ -202,7 +208,7 @@ Result<> Daemon::Impl::open() {
   worker = std::make_unique<WorkerThread>(*reactor);
   clients = std::make_unique<executor::ClientServer>(
       *reactor, [this](executor::ClientEvent&& event) { on_client_event(std::move(event)); });
-  executors = open_executors(std::max<std::uint32_t>(1, resources_of(settings).computing_units));
+  executors = open_executors(std::max<std::uint32_t>(1, resources_of(settings, !python.empty()).computing_units));
   apps = std::make_unique<AppRunner>(
       *reactor, home.at("logs"),
       [this](AppId app, int stream, std::string_view text) { on_app_output(app, stream, text); },

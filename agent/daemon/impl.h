@@ -213,7 +213,7 @@ struct Daemon::Impl {
   std::map<std::uint64_t, std::string> attempts_running;    // attempt → function
 
   std::string name;
-  std::string python;
+  std::string python;  // interpreter of executors; empty: none that runs
   Instant started;
   bool stopping = false;
   Instant stop_deadline = Instant::never();

@@ -54,14 +54,15 @@ std::string python_path(const std::string& existing) {
 }
 
 std::string find_python(const std::string& wanted) {
-  if (!wanted.empty()) return wanted;
+  if (wanted.find('/') != std::string::npos) return ::access(wanted.c_str(), X_OK) == 0 ? wanted : "";
+  const std::string program = wanted.empty() ? "python3" : wanted;
   std::vector<fs::path> candidates;
-  if (const char* venv = std::getenv("VIRTUAL_ENV")) candidates.push_back(fs::path(venv) / "bin/python3");
+  if (const char* venv = std::getenv("VIRTUAL_ENV")) candidates.push_back(fs::path(venv) / "bin" / program);
   if (const char* path = std::getenv("PATH")) {
     std::istringstream dirs(path);
-    for (std::string dir; std::getline(dirs, dir, ':');) candidates.push_back(fs::path(dir) / "python3");
+    for (std::string dir; std::getline(dirs, dir, ':');) candidates.push_back(fs::path(dir) / program);
   }
-  candidates.emplace_back("/usr/bin/python3");
+  candidates.push_back(fs::path("/usr/bin") / program);
   std::string any;
   for (const auto& candidate : candidates) {
     if (::access(candidate.c_str(), X_OK) != 0) continue;
@@ -69,6 +70,11 @@ std::string find_python(const std::string& wanted) {
     if (any.empty()) any = candidate.string();
   }
   return any;
+}
+
+std::string no_python(const std::string& wanted) {
+  if (wanted.empty()) return "no Python interpreter was found; install python3, or name one with --python";
+  return "the Python interpreter " + wanted + " cannot be run here, so Python tasks go to other agents; install it, or name another with --python";
 }
 
 }  // namespace shoal::daemon

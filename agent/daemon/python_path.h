@@ -14,8 +14,11 @@ std::vector<std::string> sdk_directories();
 // A PYTHONPATH that finds the SDK first and then what `existing` names.
 std::string python_path(const std::string& existing);
 
-// The first of `wanted`, python3 of the PATH, /usr/bin/python3 that exists and has what the SDK needs; empty:
-// none.
+// The interpreter that `wanted` names (a path, or a program of the PATH; python3 when empty), preferring one that has
+// what the SDK needs; empty: none that can be run.
 std::string find_python(const std::string& wanted);
+
+// What to tell people when there is none.
+std::string no_python(const std::string& wanted);
 
 }  // namespace shoal::daemon

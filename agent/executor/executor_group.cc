@@ -371,7 +371,7 @@ void ExecutorGroup::fail_queue(const std::string& why) {
   const std::string advice = language_ == "c++" ? "check that the program is installed on this agent's host"
                                                 : "check that this interpreter and the shoal package are installed on this agent's host";
   for (const Slot& slot : queue) {
-    events_.report(AttemptResult{slot.attempt.attempt, Outcome::kException,
+    events_.report(AttemptResult{slot.attempt.attempt, Outcome::kNotStarted,
                                  fmt::format("no {} executor can be started with '{}': it {}; {}", language_, program_, why, advice),
                                  {}, {}, 0});
   }

@@ -110,6 +110,7 @@ class Agent:
     settings: list[str] = field(default_factory=list)
     namespace: str = ""
     address: str = "127.0.0.1"
+    variables: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def shoal(self, *arguments: str, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -125,11 +126,12 @@ class Agent:
         return ["ip", "netns", "exec", self.namespace] if self.namespace else []
 
     def start(self, wait: bool = True) -> None:
-        """Starts the process; with `wait`, returns once it answers."""
+        """Starts the process with `variables` added to its environment; with `wait`, returns once it answers."""
         log = (self.home / "shoald.log").open("ab")
         self.process = subprocess.Popen(
             [*self.prefix(), str(self.cluster.bin / "shoald"), "--home", str(self.home), *self.settings],
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.cluster.environment(), start_new_session=True)
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.cluster.environment() | self.variables,
+            start_new_session=True)
         log.close()
         if wait:
             self.wait_ready()

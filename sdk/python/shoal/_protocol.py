@@ -97,6 +97,7 @@ class Outcome(IntEnum):
     EXECUTOR_LOST = 5
     INPUT_MISSING = 6
     RETURNED = 7
+    NOT_STARTED = 8
 
 
 class Code(IntEnum):

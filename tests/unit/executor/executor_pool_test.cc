@@ -241,7 +241,7 @@ TEST(ExecutorPool, AMissingInterpreterFailsTheTaskWithAdvice) {
   launch.python = "/no/such/python9";
   bench.pool->launch(std::move(launch));
   const auto& result = bench.wait_for(1);
-  EXPECT_EQ(result.outcome, Outcome::kException);
+  EXPECT_EQ(result.outcome, Outcome::kNotStarted);
   EXPECT_THAT(result.message, HasSubstr("'/no/such/python9' is not installed here"));
   EXPECT_THAT(result.message, HasSubstr("check that this interpreter"));
   EXPECT_EQ(bench.finish(2, "echo").outcome, Outcome::kDone) << "other interpreters are not affected";
@@ -251,7 +251,7 @@ TEST(ExecutorPool, AnInterpreterWithoutTheSdkSaysSo) {
   PoolBench bench([](ExecutorConfig& config) { config.python_path = {"/nonexistent"}; });
   ::setenv("PYTHONPATH", "", 1);
   const auto& result = bench.finish(1, "echo");
-  EXPECT_EQ(result.outcome, Outcome::kException);
+  EXPECT_EQ(result.outcome, Outcome::kNotStarted);
   EXPECT_THAT(result.message, HasSubstr("No module named"));
 }
 

@@ -71,7 +71,9 @@ class Edge::Impl {
   void publish(Running& running);
   void ask(Running& running, std::string method, wire::Dynamic::Map params);
   wire::Dynamic row(const Running& running) const;
-  std::string writer_of(const Running& running) const { return "edge/" + config_.client_id + "/" + running.config.name; }
+  std::string writer_of(const Running& running) const {
+    return "edge/" + config_.client_id + "/" + running.config.name;
+  }
   void trace(std::string event) { outputs.emplace_back(out::Trace{std::move(event)}); }
 
   const EdgeConfig config_;
@@ -106,8 +108,9 @@ Result<> Edge::Impl::start() {
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
   auto saved = wire::decode<SavedSources>(bytes);
   if (!saved || saved->version != 1) {
-    return fail(Code::kCorrupt, config_.dir + "/sources.msgpack is damaged or of a newer version: remove it and add the "
-                                              "sources again");
+    return fail(Code::kCorrupt, config_.dir +
+                                    "/sources.msgpack is damaged or of a newer version: remove it and add the "
+                                    "sources again");
   }
   for (SourceConfig& config : saved->sources) sources_[config.name].config = std::move(config);
   return {};
@@ -203,8 +206,9 @@ void Edge::Impl::on_request(Instant now, ClientId client, std::uint64_t request,
   } else {
     done = fail(Code::kUnsupported, "there is no request '" + method + "'");
   }
-  outputs.emplace_back(out::Reply{client, request, done ? Result<wire::Dynamic>(wire::Dynamic(std::move(result)))
-                                                        : Result<wire::Dynamic>(tl::unexpected(done.error()))});
+  outputs.emplace_back(out::Reply{client, request,
+                                  done ? Result<wire::Dynamic>(wire::Dynamic(std::move(result)))
+                                       : Result<wire::Dynamic>(tl::unexpected(done.error()))});
   on_wake(now);
 }
 
@@ -218,11 +222,20 @@ void Edge::Impl::ask(Running& running, std::string method, wire::Dynamic::Map pa
 void Edge::Impl::drive(Instant now, Running& running) {
   if (running.request != 0 || now < running.not_before) return;
   switch (running.step) {
-    case Step::kOpen: ask(running, "streams.open", *running.config.stream_options.as_map()); return;
-    case Step::kAddWriter: ask(running, "streams.add_writer", {{"writer", writer_of(running)}}); return;
-    case Step::kClose: ask(running, "streams.close", {{"writer", writer_of(running)}}); return;
-    case Step::kRun: publish(running); return;
-    case Step::kEnded: return;
+    case Step::kOpen:
+      ask(running, "streams.open", *running.config.stream_options.as_map());
+      return;
+    case Step::kAddWriter:
+      ask(running, "streams.add_writer", {{"writer", writer_of(running)}});
+      return;
+    case Step::kClose:
+      ask(running, "streams.close", {{"writer", writer_of(running)}});
+      return;
+    case Step::kRun:
+      publish(running);
+      return;
+    case Step::kEnded:
+      return;
   }
 }
 
@@ -250,9 +263,10 @@ void Edge::Impl::publish(Running& running) {
   for (const Reading& reading : running.readings) {
     wire::Dynamic::Map headers;
     for (const auto& [name, value] : reading.headers) headers[name] = value;
-    records.emplace_back(wire::Dynamic::Array{
-        wire::Dynamic(reading.value), reading.key ? wire::Dynamic(*reading.key) : wire::Dynamic(),
-        reading.timestamp_ms ? wire::Dynamic(*reading.timestamp_ms) : wire::Dynamic(), wire::Dynamic(std::move(headers))});
+    records.emplace_back(
+        wire::Dynamic::Array{wire::Dynamic(reading.value), reading.key ? wire::Dynamic(*reading.key) : wire::Dynamic(),
+                             reading.timestamp_ms ? wire::Dynamic(*reading.timestamp_ms) : wire::Dynamic(),
+                             wire::Dynamic(std::move(headers))});
   }
   if (const auto& sequence = running.readings.front().sequence) {
     // Numbered by the source: a repetition after a restart is recognised by the stream's owner.
@@ -278,10 +292,11 @@ void Edge::Impl::on_reply(Instant now, std::uint64_t id, const Result<wire::Dyna
   if (!result) {
     ++refused_;
     running.not_before = now + config_.publish_retry;
-    if (running.error != result.error().message) trace(fmt::format("source {}: {}", running.config.name, result.error().message));
+    if (running.error != result.error().message)
+      trace(fmt::format("source {}: {}", running.config.name, result.error().message));
     running.error = result.error().message;
     if (running.removing) {
-      running.readings.clear();  // their sender still has them
+      running.readings.clear();                                                        // their sender still has them
       if (!was_publish && result.error().code == Code::kNotFound) sources_.erase(it);  // the stream is gone
     }
     return;
@@ -322,7 +337,8 @@ Instant Edge::Impl::next_deadline() const {
   Instant due = Instant::never();
   for (const auto& [name, running] : sources_) {
     // A refused request is tried again; everything else is announced on the descriptor.
-    if (running.request == 0 && !running.error.empty() && running.step != Step::kEnded) due = std::min(due, running.not_before);
+    if (running.request == 0 && !running.error.empty() && running.step != Step::kEnded)
+      due = std::min(due, running.not_before);
   }
   return due;
 }
@@ -335,8 +351,8 @@ wire::Dynamic Edge::Impl::row(const Running& running) const {
   row["stream"] = running.config.stream;
   row["url"] = running.config.options.text_or("url", "");
   row["state"] = running.step == Step::kEnded && status.healthy ? "finished"
-                 : status.state.empty()                          ? "waiting for its stream"
-                                                                 : status.state;
+                 : status.state.empty()                         ? "waiting for its stream"
+                                                                : status.state;
   row["healthy"] = status.healthy && running.error.empty();
   row["error"] = running.error.empty() ? status.error : running.error;
   row["records"] = status.appended;
@@ -371,7 +387,9 @@ Result<std::unique_ptr<Edge>> Edge::open(EdgeConfig config) {
   return std::unique_ptr<Edge>(new Edge(std::move(impl)));
 }
 
-bool Edge::handles(const std::string& method) { return method.starts_with("edge."); }
+bool Edge::handles(const std::string& method) {
+  return method.starts_with("edge.");
+}
 
 namespace {
 
@@ -396,8 +414,14 @@ void Edge::on_wake(Instant now, std::vector<Output>& out) {
   impl_->on_wake(now);
   move_outputs(*impl_, out);
 }
-Instant Edge::next_deadline() const { return impl_->next_deadline(); }
-int Edge::fd() const { return impl_->fd(); }
-EdgeCounters Edge::counters() const { return impl_->counters(); }
+Instant Edge::next_deadline() const {
+  return impl_->next_deadline();
+}
+int Edge::fd() const {
+  return impl_->fd();
+}
+EdgeCounters Edge::counters() const {
+  return impl_->counters();
+}
 
 }  // namespace shoal::edge

@@ -22,8 +22,8 @@
 namespace shoal::edge {
 
 struct EdgeConfig {
-  std::string dir;                 // keeps sources.msgpack here; created if missing
-  std::string client_id;           // default MQTT client id prefix, e.g. the agent's name
+  std::string dir;        // keeps sources.msgpack here; created if missing
+  std::string client_id;  // default MQTT client id prefix, e.g. the agent's name
   std::size_t sources_max = 256;
   std::size_t handover_records_max = 10'000;  // per source, waiting for the loop thread
   Duration publish_retry = milliseconds(250);

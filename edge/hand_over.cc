@@ -60,7 +60,8 @@ std::vector<Reading> HandOver::take(std::size_t readings_max, std::size_t bytes_
   std::vector<Reading> taken;
   if (under_way_ > 0) return taken;
   std::size_t bytes = 0;
-  while (!queue_.empty() && taken.size() < readings_max && (taken.empty() || bytes + queue_.front().value.size() <= bytes_max)) {
+  while (!queue_.empty() && taken.size() < readings_max &&
+         (taken.empty() || bytes + queue_.front().value.size() <= bytes_max)) {
     bytes += queue_.front().value.size();
     taken.push_back(std::move(queue_.front()));
     queue_.pop_front();

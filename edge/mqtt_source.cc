@@ -24,7 +24,8 @@ void initialise_library() {
 
 Result<> parse_url(const std::string& url, MqttOptions& options) {
   const auto wrong = [&] {
-    return fail(Code::kInvalid, "the url '" + url + "' is not of the form mqtt://[user:password@]host[:port] (or mqtts://)");
+    return fail(Code::kInvalid,
+                "the url '" + url + "' is not of the form mqtt://[user:password@]host[:port] (or mqtts://)");
   };
   std::string_view rest = url;
   if (rest.starts_with("mqtts://")) {
@@ -47,7 +48,8 @@ Result<> parse_url(const std::string& url, MqttOptions& options) {
   if (const auto colon = rest.rfind(':'); colon != std::string_view::npos && rest.back() != ']') {
     const std::string_view port = rest.substr(colon + 1);
     const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), options.port);
-    if (error != std::errc() || end != port.data() + port.size() || options.port < 1 || options.port > 65535) return wrong();
+    if (error != std::errc() || end != port.data() + port.size() || options.port < 1 || options.port > 65535)
+      return wrong();
     rest = rest.substr(0, colon);
   }
   if (rest.starts_with('[') && rest.ends_with(']')) rest = rest.substr(1, rest.size() - 2);
@@ -58,7 +60,8 @@ Result<> parse_url(const std::string& url, MqttOptions& options) {
 
 Result<MqttOptions> parse(const SourceConfig& config, const std::string& client_id) {
   MqttOptions options;
-  if (auto parsed = parse_url(config.options.text_or("url", ""), options); !parsed) return tl::unexpected(parsed.error());
+  if (auto parsed = parse_url(config.options.text_or("url", ""), options); !parsed)
+    return tl::unexpected(parsed.error());
   const wire::Dynamic& topic = config.options["topic"];
   if (const auto* text = topic.as_text()) options.topics.push_back(*text);
   if (const auto* list = topic.as_array()) {
@@ -72,7 +75,8 @@ Result<MqttOptions> parse(const SourceConfig& config, const std::string& client_
   }
   for (const std::string& filter : options.topics) {
     if (mosquitto_sub_topic_check(filter.c_str()) != MOSQ_ERR_SUCCESS) {
-      return fail(Code::kInvalid, "'" + filter + "' is not an MQTT topic filter: '+' stands for one level, '#' ends it");
+      return fail(Code::kInvalid,
+                  "'" + filter + "' is not an MQTT topic filter: '+' stands for one level, '#' ends it");
     }
   }
   const std::int64_t qos = config.options.int_or("qos", 1);
@@ -123,7 +127,8 @@ Result<> MqttSource::start_thread() {
   }
   if (options_.tls) {
     const char* file = options_.ca_file.empty() ? nullptr : options_.ca_file.c_str();
-    const int code = mosquitto_tls_set(client_, file, file == nullptr ? "/etc/ssl/certs" : nullptr, nullptr, nullptr, nullptr);
+    const int code =
+        mosquitto_tls_set(client_, file, file == nullptr ? "/etc/ssl/certs" : nullptr, nullptr, nullptr, nullptr);
     if (code != MOSQ_ERR_SUCCESS) {
       return fail(Code::kInvalid, fmt::format("TLS cannot be set up: {}; check 'ca_file'", mosquitto_strerror(code)));
     }
@@ -192,7 +197,8 @@ void MqttSource::on_message(mosquitto* client, void* self, const mosquitto_messa
   reading.headers.emplace_back("mqtt.topic", Bytes(std::string(message->topic)));
   if (message->retain) reading.headers.emplace_back("mqtt.retained", Bytes("1"));
   const bool wait = message->qos > 0;
-  const bool taken = source.hand_over_.push(std::move(reading), wait ? HandOver::Until::kAppended : HandOver::Until::kAccepted);
+  const bool taken =
+      source.hand_over_.push(std::move(reading), wait ? HandOver::Until::kAppended : HandOver::Until::kAccepted);
   // Returning acknowledges the message. One that is not in the log must come again, so the connection goes first.
   if (!taken && wait) ::shutdown(mosquitto_socket(client), SHUT_RDWR);
 }

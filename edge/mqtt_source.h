@@ -3,10 +3,11 @@
 // A subscription at an MQTT broker (3.1.1), through libmosquitto: the only files that include it are mqtt_source.*.
 // A message of quality of service 1 is acknowledged to the broker after it is in the stream's log: the library (in its
 // threaded mode) sends the acknowledgement after its callback returned, and the callback waits. With the persistent
-// session that such a subscription gets, the broker sends what was not acknowledged again: at least once, whatever dies.
-// What comes twice after a death is at most what the broker had in flight then (max_inflight_messages of mosquitto; 3.1.1
-// gives a subscriber no say in it). Packet identifiers cannot tell those from new messages: a broker may have used them
-// again. Quality 2 is subscribed to as 1: its hand-shake ends before the record is in the log, and a kill would lose it.
+// session that such a subscription gets, the broker sends what was not acknowledged again: at least once, whatever
+// dies. What comes twice after a death is at most what the broker had in flight then (max_inflight_messages of
+// mosquitto; 3.1.1 gives a subscriber no say in it). Packet identifiers cannot tell those from new messages: a broker
+// may have used them again. Quality 2 is subscribed to as 1: its hand-shake ends before the record is in the log, and a
+// kill would lose it.
 //
 // Options: url "mqtt://[user:password@]host[:port]" or "mqtts://…", topic (text or a list of them, with wildcards), qos
 // (1), client_id (the agent's and the source's name), ca_file (for mqtts), keepalive_s (30).

@@ -18,7 +18,7 @@ struct Reading {
   std::optional<Bytes> key;
   std::optional<std::int64_t> timestamp_ms;  // empty: when it is appended
   std::vector<std::pair<std::string, Bytes>> headers;
-  std::optional<std::int32_t> sequence;      // of a source that can repeat itself exactly: repeats are rejected
+  std::optional<std::int32_t> sequence;  // of a source that can repeat itself exactly: repeats are rejected
 };
 
 }  // namespace shoal::edge

@@ -56,13 +56,14 @@ Result<> ReplaySource::check(const SourceConfig& config) {
   if (path.empty()) return fail(Code::kInvalid, "a replay source needs 'path', a CSV file on the agent's machine");
   std::ifstream file(path);
   std::string header;
-  if (!file || !std::getline(file, header)) return fail(Code::kNotFound, "cannot read " + path + " on the agent's machine");
+  if (!file || !std::getline(file, header))
+    return fail(Code::kNotFound, "cannot read " + path + " on the agent's machine");
   const auto names = split_csv(header);
   for (const char* option : {"column", "key_column"}) {
     const std::string column = config.options.text_or(option, "");
     if (column.empty() || std::find(names.begin(), names.end(), column) != names.end()) continue;
-    return fail(Code::kInvalid, fmt::format("{} has no column '{}'; its columns are: {}", path, column,
-                                            fmt::join(names, ", ")));
+    return fail(Code::kInvalid,
+                fmt::format("{} has no column '{}'; its columns are: {}", path, column, fmt::join(names, ", ")));
   }
   if (rate_of(config.options) < 0) return fail(Code::kInvalid, "rate cannot be negative; 0 means: as fast as possible");
   return {};

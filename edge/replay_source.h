@@ -30,7 +30,8 @@ class ReplaySource final : public Source {
  private:
   ReplaySource(const SourceConfig& config, HandOver& hand_over);
   void run();
-  Reading reading_of(const std::vector<std::string>& names, const std::vector<std::string>& cells, std::int64_t row) const;
+  Reading reading_of(const std::vector<std::string>& names, const std::vector<std::string>& cells,
+                     std::int64_t row) const;
 
   HandOver& hand_over_;
   std::string path_;

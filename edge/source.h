@@ -23,7 +23,7 @@ constexpr std::int64_t kPauseMaxMs = 30'000;
 
 struct SourceConfig {
   std::string name;
-  std::string type;    // "mqtt", "replay", "exec"
+  std::string type;  // "mqtt", "replay", "exec"
   std::string stream;
   wire::Dynamic stream_options;  // of streams.open, should the stream not exist
   wire::Dynamic options;         // of the type, checked by its make function

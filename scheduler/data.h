@@ -59,8 +59,8 @@ struct Version {
   TaskId made_by;
   DataName name;
   std::uint64_t bytes = 0;
-  client::Value value;                 // inline, or where it is on this host
-  std::vector<AgentIndex> holders;     // of what is not inline
+  client::Value value;                    // inline, or where it is on this host
+  std::vector<AgentIndex> holders;        // of what is not inline
   std::vector<std::uint32_t> successors;  // tasks that wait for it; versions that follow it are marked (graph.cc)
 
   bool inlined() const {
@@ -108,10 +108,10 @@ struct Failure {
 
 enum class TaskState : std::uint8_t {
   kAbsent,
-  kWaiting,   // for inputs
-  kBlocked,   // for its turn in a group of commutative accesses
-  kReady,     // handed to the dispatcher
-  kKept,      // finished, kept because its outputs could get lost
+  kWaiting,  // for inputs
+  kBlocked,  // for its turn in a group of commutative accesses
+  kReady,    // handed to the dispatcher
+  kKept,     // finished, kept because its outputs could get lost
 };
 
 struct Task {
@@ -126,8 +126,8 @@ struct Task {
   std::uint32_t group = kNone;
   std::uint32_t work = kNone;  // the dispatcher's record, while ready
   std::uint32_t live_outputs = 0;
-  std::uint32_t failure = kNone;     // why it can never start
-  AgentIndex avoid = kNone;          // where it failed last
+  std::uint32_t failure = kNone;  // why it can never start
+  AgentIndex avoid = kNone;       // where it failed last
   Instance instance;
   TaskId id;
   std::int64_t ready_us = 0;

@@ -8,8 +8,8 @@ namespace shoal::scheduler {
 
 namespace {
 
-constexpr std::uint64_t kWorthMoving = 1U << 20;     // bytes of inputs that make another place better than this one
-constexpr std::uint64_t kBacklogUs = 10'000;         // short attempts wait this long for us rather than travel
+constexpr std::uint64_t kWorthMoving = 1U << 20;  // bytes of inputs that make another place better than this one
+constexpr std::uint64_t kBacklogUs = 10'000;      // short attempts wait this long for us rather than travel
 
 }  // namespace
 
@@ -17,7 +17,8 @@ constexpr std::uint64_t kBacklogUs = 10'000;         // short attempts wait this
 void Scheduler::Impl::drain(Master& master) {
   MasterEffects& effects = master.effects();
   while (!effects.empty()) {
-    for (auto& keep : std::exchange(effects.keep, {})) worker.keep(master.app(), keep.name, keep.value, keep.borrowed, *out);
+    for (auto& keep : std::exchange(effects.keep, {}))
+      worker.keep(master.app(), keep.name, keep.value, keep.borrowed, *out);
     for (const WorkIndex work : std::exchange(effects.revoke, {})) cancel_work(work);
     if (!effects.ready.empty()) {
       for (const std::uint32_t task : effects.ready) add_task(master, task);
@@ -90,7 +91,9 @@ void Scheduler::Impl::cancel_work(WorkIndex index) {
   Work& work = works[index];
   switch (work.where) {
     case Where::kQueued:
-    case Where::kDelayed: work.cancelled = true; return;  // freed when its turn comes
+    case Where::kDelayed:
+      work.cancelled = true;
+      return;  // freed when its turn comes
     case Where::kHere:
       if (worker.cancel(index, *out)) free_work(index);
       return;
@@ -309,9 +312,10 @@ void Scheduler::Impl::refuse_homeless() {
     homeless.erase(index);
     klass.homeless_since = Instant::never();
     if (klass.size() == 0 || is_possible(works[queues.head(index)])) continue;
-    const std::string why = "it asks for " + scheduler::describe(klass.demand) +
-                            ", which no agent known here has. There are: this agent: " + scheduler::describe(resources) +
-                            peers.describe(agents);
+    const std::string why =
+        "it asks for " + scheduler::describe(klass.demand) +
+        ", which no agent known here has. There are: this agent: " + scheduler::describe(resources) +
+        peers.describe(agents);
     while (klass.size() > 0) {
       const WorkIndex head = queues.head(index);
       queues.pop(index);
@@ -372,14 +376,16 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
       break;
     case Verdict::kAgain:
       // Refused by another agent: not to be asked again at once.
-      if (result.outcome == client::Outcome::kReturned && ran_on != kSelf && !result.moved && !result.unknown_function &&
-          !result.impossible) {
+      if (result.outcome == client::Outcome::kReturned && ran_on != kSelf && !result.moved &&
+          !result.unknown_function && !result.impossible) {
         delay(index);
       } else {
         requeue(index);
       }
       break;
-    case Verdict::kLater: delay(index); break;
+    case Verdict::kLater:
+      delay(index);
+      break;
   }
   if (!master.effects().empty()) drain(master);
 }

@@ -68,11 +68,13 @@ std::uint64_t Scheduler::Impl::free_on(bool above) const {
 }
 
 void Scheduler::Impl::update_gossip() {
-  if (address.path.empty() && resources.architecture.empty() && resources.computing_units == 0) return;  // nothing known yet
+  if (address.path.empty() && resources.architecture.empty() && resources.computing_units == 0)
+    return;  // nothing known yet
   const std::uint64_t total64 = worker.ledger().total64();
   const std::uint64_t used64 = std::min(worker.ledger().used64() + worker.waiting64(), total64);
   const std::uint64_t queued = queues.size() + worker.waiting();
-  const bool load_changed = differs(used64, last_state.used64, total64) || differs(queued, last_state.queued, last_state.queued);
+  const bool load_changed =
+      differs(used64, last_state.used64, total64) || differs(queued, last_state.queued, last_state.queued);
   state_stale = state_stale || !gossiped || load_changed || peers_changed;
   summaries_stale = is_head() && (summaries_stale || load_changed || peers_changed);
   peers_changed = false;

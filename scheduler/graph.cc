@@ -17,8 +17,12 @@ using client::Direction;
 
 constexpr std::uint64_t kAnonymous = 1ULL << 63;  // numbers of data that only one task knows
 
-bool writes(Direction direction) { return direction != Direction::kIn && direction != Direction::kInDelete; }
-bool reads(Direction direction) { return direction != Direction::kOut; }
+bool writes(Direction direction) {
+  return direction != Direction::kIn && direction != Direction::kInDelete;
+}
+bool reads(Direction direction) {
+  return direction != Direction::kOut;
+}
 bool is_elsewhere(const client::Value& value) {
   return std::holds_alternative<client::Shared>(value) || std::holds_alternative<client::FilePath>(value);
 }
@@ -77,16 +81,24 @@ void Graph::visit(std::uint32_t task, const Access& access) {
       }
       track(task, access, true);
       return;
-    case AccessKind::kDatum: track(task, access, true); return;
+    case AccessKind::kDatum:
+      track(task, access, true);
+      return;
     case AccessKind::kFile:
     case AccessKind::kDirectory:
     case AccessKind::kStdout:
     case AccessKind::kStderr:
-    case AccessKind::kStdin: track(task, access, true); return;
-    case AccessKind::kLiteral: track_literal(task, access); return;
+    case AccessKind::kStdin:
+      track(task, access, true);
+      return;
+    case AccessKind::kLiteral:
+      track_literal(task, access);
+      return;
   }
   tasks_[task].refs.emplace_back();
-  doom(task, {Code::kInvalid, "parameter " + access.name + " is of a kind that this version does not know", {}, {}, 0, false});
+  doom(
+      task,
+      {Code::kInvalid, "parameter " + access.name + " is of a kind that this version does not know", {}, {}, 0, false});
 }
 
 void Graph::track_literal(std::uint32_t task, const Access& access) {
@@ -134,13 +146,19 @@ void Graph::track(std::uint32_t index, const Access& access, bool leaf) {
     doom(index, {Code::kInvalid,
                  "parameter " + access.name + " names datum " + std::to_string(access.datum.value()) +
                      ", which the program has not given or has released",
-                 {}, {}, 0, false});
+                 {},
+                 {},
+                 0,
+                 false});
   }
   const std::uint32_t datum = datum_of(access, true);
   if (datum == kNone) {
     doom(index, {Code::kExhausted,
-                 "the application has more than " + std::to_string(limits_.data_max) + " live data: release some", {}, {},
-                 0, false});
+                 "the application has more than " + std::to_string(limits_.data_max) + " live data: release some",
+                 {},
+                 {},
+                 0,
+                 false});
     tasks_[index].refs.push_back(ref);
     return;
   }
@@ -152,13 +170,20 @@ void Graph::track(std::uint32_t index, const Access& access, bool leaf) {
   if (reads(access.direction) && !own) ref.read = current;
   if (own && (access.direction == Direction::kConcurrent || access.direction == Direction::kCommutative)) {
     doom(index, {Code::kInvalid,
-                 "parameter " + access.name + " is passed twice: that cannot be CONCURRENT or COMMUTATIVE", {}, {}, 0, false});
+                 "parameter " + access.name + " is passed twice: that cannot be CONCURRENT or COMMUTATIVE",
+                 {},
+                 {},
+                 0,
+                 false});
     tasks_[index].refs.push_back(Ref());
     return;
   }
   switch (access.direction) {
-    case Direction::kIn: break;
-    case Direction::kInDelete: deleted_.push_back(datum); break;
+    case Direction::kIn:
+      break;
+    case Direction::kInDelete:
+      deleted_.push_back(datum);
+      break;
     case Direction::kOut:
     case Direction::kInOut:
       ref.write = new_version(datum, index);
@@ -308,7 +333,8 @@ Result<> Graph::put(DatumId id, const client::Value& value) {
   access.datum = id;
   const std::uint32_t datum = datum_of(access, true);
   if (datum == kNone) {
-    return shoal::fail(Code::kExhausted, "the application has more than " + std::to_string(limits_.data_max) + " live data");
+    return shoal::fail(Code::kExhausted,
+                       "the application has more than " + std::to_string(limits_.data_max) + " live data");
   }
   const bool file = std::holds_alternative<client::FilePath>(value);
   make_current(datum, source(datum, value, file, file));

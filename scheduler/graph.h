@@ -49,7 +49,7 @@ struct GraphEvents {
     TaskId id;
     std::uint32_t function = 0;
     std::uint32_t group = kNone;
-    std::uint32_t work = kNone;  // to be revoked
+    std::uint32_t work = kNone;     // to be revoked
     std::uint32_t failure = kNone;  // holds one reference for the receiver, see drop_failure()
     bool recompute = false;
   };

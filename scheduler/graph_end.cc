@@ -23,7 +23,8 @@ bool fits(const Task& task, const std::vector<OutputValue>& outputs) {
 Result<> Graph::complete(std::uint32_t index, const std::vector<OutputValue>& outputs, AgentIndex ran_on) {
   Task& task = tasks_[index];
   if (!fits(task, outputs)) {
-    return shoal::fail(Code::kInvalid, std::to_string(outputs.size()) + " outputs were reported, which do not fit the call");
+    return shoal::fail(Code::kInvalid,
+                       std::to_string(outputs.size()) + " outputs were reported, which do not fit the call");
   }
   std::size_t next = 0;
   bool keep = false;
@@ -88,7 +89,8 @@ void Graph::end_task(const Ending& ending, const std::vector<OutputValue>& kept,
   std::uint32_t successors_failure = ending.failure;
   if (ending.mode == FailMode::kCancelSuccessors) {
     const Failure& cause = failures_[ending.failure];
-    successors_failure = make_failure({Code::kCancelled, "cancelled because " + cause.message, cause.error, cause.task, 0, false});
+    successors_failure =
+        make_failure({Code::kCancelled, "cancelled because " + cause.message, cause.error, cause.task, 0, false});
   }
   std::size_t next = 0;
   for (std::size_t i = 0; i < tasks_[ending.task].refs.size(); ++i) {
@@ -98,7 +100,8 @@ void Graph::end_task(const Ending& ending, const std::vector<OutputValue>& kept,
     if (ref.write == kNone || versions_[ref.write].state != VersionState::kPending) continue;
     if (ending.mode == FailMode::kCancelSuccessors || (ending.mode == FailMode::kKeep && ending.transitive)) {
       end_successors(ref.write, FailMode::kKeep, successors_failure);
-      if (ref.access_group != kNone) end_successors(groups_[ref.access_group].result, FailMode::kKeep, successors_failure);
+      if (ref.access_group != kNone)
+        end_successors(groups_[ref.access_group].result, FailMode::kKeep, successors_failure);
     }
     end_output(ending, ref, value, ran_on);
   }

@@ -10,7 +10,9 @@ namespace shoal::scheduler {
 
 namespace {
 
-bool is_gone(const Version& v) { return v.state == VersionState::kLost || v.state == VersionState::kFreed; }
+bool is_gone(const Version& v) {
+  return v.state == VersionState::kLost || v.state == VersionState::kFreed;
+}
 
 }  // namespace
 
@@ -141,11 +143,15 @@ void Graph::revive(std::uint32_t index, std::vector<std::uint32_t>& next) {
 void Graph::fail_lost(std::uint32_t index) {
   const Version& v = versions_[index];
   std::string made = v.made_by.value() != 0 ? "made by task " + std::to_string(v.made_by.value()) + " " : "";
-  const std::uint32_t failure = make_failure(
-      {Code::kUnavailable,
-       "a value " + made + "was lost with the agent that held it, and what is needed to make it again is gone as well; " +
-           "persist such values or run the application again",
-       {}, v.made_by, 0, false});
+  const std::uint32_t failure =
+      make_failure({Code::kUnavailable,
+                    "a value " + made +
+                        "was lost with the agent that held it, and what is needed to make it again is gone as well; " +
+                        "persist such values or run the application again",
+                    {},
+                    v.made_by,
+                    0,
+                    false});
   fail_version(index, failure, FailMode::kDiscard);
   drop_failure(failure);
 }

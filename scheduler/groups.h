@@ -18,9 +18,9 @@ class TaskGroups {
   struct Group {
     std::string name;
     std::uint32_t parent = kNone;
-    std::uint64_t unfinished = 0;  // tasks in it or in a group inside
-    std::uint32_t inner = 0;       // groups opened inside that still exist
-    std::uint32_t failure = kNone; // first of a member, see Graph::make_failure
+    std::uint64_t unfinished = 0;   // tasks in it or in a group inside
+    std::uint32_t inner = 0;        // groups opened inside that still exist
+    std::uint32_t failure = kNone;  // first of a member, see Graph::make_failure
     bool open = false;
     bool reported = false;
   };
@@ -30,7 +30,8 @@ class TaskGroups {
   // A name that is used again means a new group. kExhausted at the maximum.
   Result<> open(const std::string& name) {
     if (groups_.live() >= groups_max_) {
-      return fail(Code::kExhausted, "more than " + std::to_string(groups_max_) + " task groups are alive: wait for some");
+      return fail(Code::kExhausted,
+                  "more than " + std::to_string(groups_max_) + " task groups are alive: wait for some");
     }
     const std::uint32_t index = groups_.add();
     groups_[index].name = name;

@@ -66,7 +66,8 @@ struct OpenApp {
 };
 struct ClientMessage {
   ClientId client;
-  std::variant<client::Register, client::Submit, client::PutData, client::Wait, client::Barrier, client::Release> message;
+  std::variant<client::Register, client::Submit, client::PutData, client::Wait, client::Barrier, client::Release>
+      message;
 };
 struct GroupMessage {
   ClientId client;
@@ -99,9 +100,9 @@ struct Fetched {  // a value asked for by Fetch is local now (or cannot be had)
   client::Value value;  // where it is on this host
 };
 }  // namespace in
-using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Above, in::OpenApp, in::ClientMessage,
-                           in::GroupMessage, in::ClientGone, in::CancelApp, in::Query, in::AttemptsDone, in::AttemptBlocked,
-                           in::Fetched>;
+using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Above, in::OpenApp,
+                           in::ClientMessage, in::GroupMessage, in::ClientGone, in::CancelApp, in::Query,
+                           in::AttemptsDone, in::AttemptBlocked, in::Fetched>;
 
 namespace out {
 struct Send {
@@ -150,7 +151,7 @@ struct Journal {  // append to the app's journal (appended lane)
   Bytes record;
 };
 }  // namespace out
-using Output = std::variant<out::Send, out::ToClient, out::Launch, out::Kill, out::Fetch, out::Keep, out::Drop, out::StateChanged,
-                            out::SummariesChanged, out::Answer, out::Journal>;
+using Output = std::variant<out::Send, out::ToClient, out::Launch, out::Kill, out::Fetch, out::Keep, out::Drop,
+                            out::StateChanged, out::SummariesChanged, out::Answer, out::Journal>;
 
 }  // namespace shoal::scheduler

@@ -29,7 +29,8 @@ struct LeaseTerms {
 
 class Grants {
  public:
-  // Job numbers start after `first_job`: drawn at random, so that results meant for a former life of this agent fit none.
+  // Job numbers start after `first_job`: drawn at random, so that results meant for a former life of this agent fit
+  // none.
   Grants(LeaseTerms terms, std::uint64_t first_job) : terms_(terms), last_job_(first_job) {}
 
   struct Job {
@@ -37,11 +38,11 @@ class Grants {
     Instant granted;
   };
   struct Pair {
-    Instant heard;         // from the other side, or when the pair came to be
-    Instant renewed;       // last Renew sent
+    Instant heard;           // from the other side, or when the pair came to be
+    Instant renewed;         // last Renew sent
     std::uint64_t life = 0;  // of the other side; 0 until it said so
     std::map<std::uint64_t, Job> jobs;
-    std::set<AppId> apps;  // whose values it may hold
+    std::set<AppId> apps;                              // whose values it may hold
     std::set<std::pair<AppId, FunctionId>> functions;  // that were sent
   };
 

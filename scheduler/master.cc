@@ -61,8 +61,9 @@ void Master::submit(const client::TaskCall& call) {
     return;
   }
   if (counts_.unfinished() >= limits_.tasks_max) {
-    refuse_call(call, known->second, Code::kExhausted,
-                std::to_string(limits_.tasks_max) + " tasks of the application are unfinished: wait for some before more");
+    refuse_call(
+        call, known->second, Code::kExhausted,
+        std::to_string(limits_.tasks_max) + " tasks of the application are unfinished: wait for some before more");
     return;
   }
   ++counts_.submitted;
@@ -83,7 +84,8 @@ void Master::refuse_call(const client::TaskCall& call, std::uint32_t function, C
   if (graph_.find(call.task) != task) return;  // it failed already, because of an input
   std::erase(effects_.ready, task);
   JobResult nothing;
-  end_failed(task, {FailMode::kDiscard, true, code, describe(call.task, function) + " was refused: " + why}, nothing, kNone);
+  end_failed(task, {FailMode::kDiscard, true, code, describe(call.task, function) + " was refused: " + why}, nothing,
+             kNone);
 }
 
 void Master::on(const client::PutData& message) {
@@ -160,7 +162,8 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
   switch (result.outcome) {
     case client::Outcome::kDone: {
       Task& task = graph_.task(index);
-      // The record is gone after complete(), so what people want to know is written down first. A second life is not told.
+      // The record is gone after complete(), so what people want to know is written down first. A second life is not
+      // told.
       const std::uint32_t group = task.group;
       const bool recompute = task.recompute;
       if (!recompute) trace_end(task, TraceEntry::End::kDone, ran_on, result.run_us);
@@ -179,20 +182,25 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
       drain();
       return Verdict::kEnded;
     }
-    case client::Outcome::kReturned: return Verdict::kAgain;
-    case client::Outcome::kCancelled: return Verdict::kLater;  // not by us: its executor is being stopped
-    case client::Outcome::kInputMissing: return input_missing(index, result);
-    case client::Outcome::kGroupException: group_exception(index, result, ran_on, agents); return Verdict::kEnded;
+    case client::Outcome::kReturned:
+      return Verdict::kAgain;
+    case client::Outcome::kCancelled:
+      return Verdict::kLater;  // not by us: its executor is being stopped
+    case client::Outcome::kInputMissing:
+      return input_missing(index, result);
+    case client::Outcome::kGroupException:
+      group_exception(index, result, ran_on, agents);
+      return Verdict::kEnded;
     case client::Outcome::kExecutorLost:
     case client::Outcome::kNotStarted:
     case client::Outcome::kException:
-    case client::Outcome::kTimedOut: break;
+    case client::Outcome::kTimedOut:
+      break;
   }
   return judge_failure(index, result, ran_on, agents);
 }
 
-Verdict Master::judge_failure(std::uint32_t index, JobResult& result, AgentIndex ran_on,
-                              const Agents& agents) {
+Verdict Master::judge_failure(std::uint32_t index, JobResult& result, AgentIndex ran_on, const Agents& agents) {
   constexpr std::uint16_t kCrashesMax = 3;
   Task& task = graph_.task(index);
   const client::TaskOptions& how = options(task);
@@ -302,10 +310,13 @@ Verdict Master::input_missing(std::uint32_t index, const JobResult& result) {
 void Master::refuse(std::uint32_t index, Code code, const std::string& why) {
   const Task& task = graph_.task(index);
   JobResult nothing;
-  end_failed(index, {FailMode::kDiscard, true, code, describe(task.id, task.function) + " cannot run: " + why}, nothing, kNone);
+  end_failed(index, {FailMode::kDiscard, true, code, describe(task.id, task.function) + " cannot run: " + why}, nothing,
+             kNone);
 }
 
-void Master::agent_lost(AgentIndex agent) { graph_.agent_lost(agent); }
+void Master::agent_lost(AgentIndex agent) {
+  graph_.agent_lost(agent);
+}
 
 void Master::announce_failure(const Task& task, const std::string& message) {
   wire::Dynamic::Map body;
@@ -326,7 +337,9 @@ void Master::note_fatal(std::uint32_t failure, std::uint32_t group) {
   ++graph_.failure(failure).refs;
 }
 
-void Master::count_end(std::uint32_t group) { groups_.leave(group, emptied_); }
+void Master::count_end(std::uint32_t group) {
+  groups_.leave(group, emptied_);
+}
 
 void Master::trace_end(const Task& task, TraceEntry::End end, AgentIndex ran_on, std::uint64_t run_us) {
   TraceEntry& entry = trace_.next();

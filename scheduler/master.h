@@ -54,9 +54,9 @@ class Master {
     client::Function spec;
     client::TaskOptions options;
     Demand demand;
-    std::string refusal;  // why its constraints are no constraints
-    std::uint32_t klass = kNone;  // of the ready queues
-    std::uint64_t klass_made = 0; // and which one of those in that place
+    std::string refusal;           // why its constraints are no constraints
+    std::uint32_t klass = kNone;   // of the ready queues
+    std::uint64_t klass_made = 0;  // and which one of those in that place
   };
 
   Master(AppId app, ClientId client, client::Hello hello, const Limits& limits, Instant now);

@@ -1,8 +1,8 @@
 // The master: from a ready task to the attempt that somebody is to run.
 #include <algorithm>
 
-#include "scheduler/master.h"
 #include "scheduler/access.h"
+#include "scheduler/master.h"
 
 namespace shoal::scheduler {
 

@@ -118,7 +118,8 @@ client::ValueResult Master::result_of(const WaitItem& item) {
   if (item.version == kNone) {
     if (!item.path.empty()) return result;  // never touched by a task: it is where it was
     result.code = static_cast<std::uint8_t>(Code::kNotFound);
-    result.message = "the application has no datum " + std::to_string(item.datum.value()) + " (never given, or released)";
+    result.message =
+        "the application has no datum " + std::to_string(item.datum.value()) + " (never given, or released)";
     return result;
   }
   const Version& v = graph_.version(graph_.resolve(item.version));
@@ -144,7 +145,8 @@ void Master::on(const client::Barrier& message) {
     }
   }
   if (barriers_.size() >= limits_.waits_max) {
-    reply(message.request, Code::kExhausted, "more than " + std::to_string(limits_.waits_max) + " barriers are unanswered");
+    reply(message.request, Code::kExhausted,
+          "more than " + std::to_string(limits_.waits_max) + " barriers are unanswered");
     return;
   }
   barriers_.push_back({message.request, group});
@@ -155,8 +157,8 @@ void Master::on(const client::Barrier& message) {
 void Master::answer_barriers() {
   for (std::size_t i = 0; i < barriers_.size();) {
     const PendingBarrier barrier = barriers_[i];
-    const auto unreported = std::find_if(fatal_.begin(), fatal_.end(),
-                                         [&](std::uint32_t f) { return !graph_.failure(f).reported; });
+    const auto unreported =
+        std::find_if(fatal_.begin(), fatal_.end(), [&](std::uint32_t f) { return !graph_.failure(f).reported; });
     const bool app_wide = barrier.group == kNone;
     const bool failed = app_wide && unreported != fatal_.end();
     const bool empty = app_wide ? counts_.unfinished() == 0 : groups_[barrier.group].unfinished == 0;
@@ -190,7 +192,8 @@ void Master::reply_failure(std::uint64_t request, std::uint32_t index) {
 }
 
 void Master::reply(std::uint64_t request, Code code, std::string message) {
-  effects_.replies.push_back({client_, client::Reply{request, static_cast<std::uint8_t>(code), std::move(message), {}, {}}});
+  effects_.replies.push_back(
+      {client_, client::Reply{request, static_cast<std::uint8_t>(code), std::move(message), {}, {}}});
 }
 
 }  // namespace shoal::scheduler

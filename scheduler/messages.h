@@ -67,9 +67,9 @@ struct Assignment {
   std::vector<RegionId> left_regions;  // that had no room: not to be sent back there
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.job, self.app, self.task, self.instance, self.function, self.demand, self.arguments, self.inputs, self.outputs,
-      self.timeout_ms, self.command, self.working_dir, self.fail_by_exit_value, self.priority, self.mean_us, self.spread,
-      self.left_regions);
+    f(self.job, self.app, self.task, self.instance, self.function, self.demand, self.arguments, self.inputs,
+      self.outputs, self.timeout_ms, self.command, self.working_dir, self.fail_by_exit_value, self.priority,
+      self.mean_us, self.spread, self.left_regions);
   }
 };
 

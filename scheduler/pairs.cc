@@ -22,7 +22,9 @@ std::size_t weight(const std::vector<client::Argument>& arguments) {
   return bytes;
 }
 
-std::size_t weight(const Assignment& job) { return 256 + weight(job.arguments) + job.inputs.size() * 128; }
+std::size_t weight(const Assignment& job) {
+  return 256 + weight(job.arguments) + job.inputs.size() * 128;
+}
 
 std::size_t weight(const JobResult& result) {
   std::size_t bytes = 256 + result.message.size() + result.error.size();
@@ -33,7 +35,9 @@ std::size_t weight(const JobResult& result) {
   return bytes;
 }
 
-std::uint64_t saturated(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+std::uint64_t saturated(std::uint64_t a, std::uint64_t b) {
+  return a > b ? a - b : 0;
+}
 
 }  // namespace
 
@@ -59,14 +63,30 @@ void Scheduler::Impl::on(const in::Frame& frame) {
     if (auto decoded = wire::decode<decltype(message)>(envelope.body)) handle(*decoded);
   };
   switch (static_cast<Kind>(envelope.kind)) {
-    case Kind::kAssign: with(Assign(), [&](Assign& m) { on_assign(from, m); }); return;
-    case Kind::kReport: with(Report(), [&](Report& m) { on_report(from, m); }); return;
-    case Kind::kRenew: with(Renew(), [&](Renew& m) { on_renew(from, m); }); return;
-    case Kind::kRenewAck: with(RenewAck(), [&](RenewAck& m) { on_renew_ack(from, m); }); return;
-    case Kind::kRevoke: with(Revoke(), [&](Revoke& m) { on_revoke(from, m); }); return;
-    case Kind::kFree: with(Free(), [&](Free& m) { on_free(m); }); return;
-    case Kind::kAppGone: with(AppGone(), [&](AppGone& m) { on_app_gone(m.app); }); return;
-    case Kind::kSteal: with(Steal(), [&](Steal& m) { on_steal(from, m); }); return;
+    case Kind::kAssign:
+      with(Assign(), [&](Assign& m) { on_assign(from, m); });
+      return;
+    case Kind::kReport:
+      with(Report(), [&](Report& m) { on_report(from, m); });
+      return;
+    case Kind::kRenew:
+      with(Renew(), [&](Renew& m) { on_renew(from, m); });
+      return;
+    case Kind::kRenewAck:
+      with(RenewAck(), [&](RenewAck& m) { on_renew_ack(from, m); });
+      return;
+    case Kind::kRevoke:
+      with(Revoke(), [&](Revoke& m) { on_revoke(from, m); });
+      return;
+    case Kind::kFree:
+      with(Free(), [&](Free& m) { on_free(m); });
+      return;
+    case Kind::kAppGone:
+      with(AppGone(), [&](AppGone& m) { on_app_gone(m.app); });
+      return;
+    case Kind::kSteal:
+      with(Steal(), [&](Steal& m) { on_steal(from, m); });
+      return;
   }
 }
 

@@ -34,7 +34,8 @@ void Peers::set_above(AgentIndex head, const Bytes& summary) {
   if (peer != nullptr && above_) peer->behind = *above_;
 }
 
-void Peers::set_room(AgentIndex agent, const Room& room, const Grants::Pair* pair, const WorkTable& works, Instant now) {
+void Peers::set_room(AgentIndex agent, const Room& room, const Grants::Pair* pair, const WorkTable& works,
+                     Instant now) {
   Peer* peer = find(agent);
   if (peer == nullptr) return;
   peer->room = room;
@@ -102,10 +103,10 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
       auto it = wanted.held->find(peer.agent);
       if (it != wanted.held->end()) rank.missing -= std::min(rank.missing, it->second);
     }
-    const bool better = best.agent == kNone || rank.tier < best_rank.tier ||
-                        (rank.tier == best_rank.tier &&
-                         (rank.missing < best_rank.missing ||
-                          (rank.missing == best_rank.missing && rank.room > best_rank.room)));
+    const bool better =
+        best.agent == kNone || rank.tier < best_rank.tier ||
+        (rank.tier == best_rank.tier &&
+         (rank.missing < best_rank.missing || (rank.missing == best_rank.missing && rank.room > best_rank.room)));
     if (!better) return;
     best = {peer.agent, behind};
     best_rank = rank;
@@ -151,7 +152,8 @@ void Peers::set_unstartable(AgentIndex agent, AppId app, Instant now) {
 }
 
 void Peers::forget_unstartable(Instant now) {
-  for (auto& [agent, peer] : peers_) std::erase_if(peer.unstartable, [&](const auto& entry) { return entry.second <= now; });
+  for (auto& [agent, peer] : peers_)
+    std::erase_if(peer.unstartable, [&](const auto& entry) { return entry.second <= now; });
 }
 
 Instant Peers::next_unstartable() const {

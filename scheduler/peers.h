@@ -1,8 +1,8 @@
 // scheduler/peers.h
 //
 // The agents that work can be given to, and placement: who runs an attempt. A peer is a member of this agent's home
-// region, or, seen from a head, of the parent region. It can take part in two ways: as a worker, or as a gateway to what
-// lies behind it (a head to the region above, a child region's head to its region).
+// region, or, seen from a head, of the parent region. It can take part in two ways: as a worker, or as a gateway to
+// what lies behind it (a head to the region above, a child region's head to its region).
 //
 // The order of preference is self, then a worker of a region we are in, then a gateway; between equals, the one with
 // most of the inputs, then the one with most room. Room is what the peer itself said last (in a report, else by
@@ -25,17 +25,18 @@ struct Peer {
   AgentIndex agent = kNone;
   std::string name;
   wire::Address address;
-  bool above = false;  // a member of the parent region
-  bool child = false;  // speaks for a region below the one it was seen in
-  bool down = false;   // said to be dead, not proven
-  State state;         // of a native
+  bool above = false;     // a member of the parent region
+  bool child = false;     // speaks for a region below the one it was seen in
+  bool down = false;      // said to be dead, not proven
+  State state;            // of a native
   Boxed<Summary> behind;  // what it is a gateway to
   Room room;
   Instant room_at{-1};
-  std::uint64_t given_here64 = 0;    // since `room` (or at all, while only gossip is known)
+  std::uint64_t given_here64 = 0;  // since `room` (or at all, while only gossip is known)
   std::uint64_t given_behind64 = 0;
   std::map<Demand, Instant> impossible;  // what it said nobody behind it can run, and until when that is believed
-  std::map<AppId, Instant> unstartable;  // applications whose executors it could not start, and until when it is not asked
+  std::map<AppId, Instant>
+      unstartable;  // applications whose executors it could not start, and until when it is not asked
 };
 
 struct Place {
@@ -48,8 +49,8 @@ struct Wanted {
   const Demand* demand = nullptr;
   std::uint64_t charge64 = 0;
   AppId app;
-  AgentIndex avoid = kNone;  // where it failed last: only if there is no other place
-  const std::vector<RegionId>* left = nullptr;  // regions it was sent away from
+  AgentIndex avoid = kNone;                                   // where it failed last: only if there is no other place
+  const std::vector<RegionId>* left = nullptr;                // regions it was sent away from
   const std::map<AgentIndex, std::uint64_t>* held = nullptr;  // bytes of its inputs by agent
   std::uint64_t input_bytes = 0;
 };
@@ -83,8 +84,8 @@ class Peers {
   bool anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const;
   // The gateway said that nobody behind it could ever run this: summaries promise more than one agent may have.
   void set_impossible(AgentIndex agent, const Demand& demand, Instant now);
-  // The peer could not start an executor for the application: it gets none of its work for a while, so that a host without
-  // an interpreter, which is always idle, does not draw all tasks and fail them.
+  // The peer could not start an executor for the application: it gets none of its work for a while, so that a host
+  // without an interpreter, which is always idle, does not draw all tasks and fail them.
   void set_unstartable(AgentIndex agent, AppId app, Instant now);
   // Forgets what lapsed; tells when the next one does.
   void forget_unstartable(Instant now);

@@ -14,9 +14,12 @@ constexpr std::int64_t kListMax = 10'000;
 
 std::string_view end_name(TraceEntry::End end) {
   switch (end) {
-    case TraceEntry::End::kDone: return "done";
-    case TraceEntry::End::kFailed: return "failed";
-    case TraceEntry::End::kCancelled: return "cancelled";
+    case TraceEntry::End::kDone:
+      return "done";
+    case TraceEntry::End::kFailed:
+      return "failed";
+    case TraceEntry::End::kCancelled:
+      return "cancelled";
   }
   return "unknown";
 }
@@ -59,12 +62,14 @@ Result<Dynamic> Scheduler::Impl::answer(const in::Query& query) {
   if (query.method == "cancel") {
     std::string state;
     if (find_app(query.params, state) == nullptr || state != "") {
-      return fail(Code::kNotFound, "no application " + query.params.text_or("app", "") + " runs with its master on this agent");
+      return fail(Code::kNotFound,
+                  "no application " + query.params.text_or("app", "") + " runs with its master on this agent");
     }
     on(in::CancelApp{*AppId::from_hex_text(query.params.text_or("app", ""))});
     return Dynamic(Dynamic::Map{{"cancelled", true}});
   }
-  return fail(Code::kUnsupported, "the scheduler answers apps, totals, tasks, explain, trace and cancel, not " + query.method);
+  return fail(Code::kUnsupported,
+              "the scheduler answers apps, totals, tasks, explain, trace and cancel, not " + query.method);
 }
 
 Result<Dynamic> Scheduler::Impl::list_apps() const {
@@ -127,12 +132,13 @@ std::string Scheduler::Impl::why_waiting(const Master& master, const Task& task)
   switch (work.where) {
     case Where::kQueued:
       if (homeless.contains(work.klass)) {
-        return "no agent known here has what it asks for: " + scheduler::describe(klass.demand) + ". There are: this agent: " +
-               scheduler::describe(resources) + peers.describe(agents);
+        return "no agent known here has what it asks for: " + scheduler::describe(klass.demand) +
+               ". There are: this agent: " + scheduler::describe(resources) + peers.describe(agents);
       }
       return "ready; all agents that have " + scheduler::describe(klass.demand) + " are busy (" +
              std::to_string(klass.size()) + " like it wait)";
-    case Where::kDelayed: return "an attempt could not get its inputs; it is tried again in a moment";
+    case Where::kDelayed:
+      return "an attempt could not get its inputs; it is tried again in a moment";
     case Where::kHere:
       if (work.launched) return "runs on this agent";
       if (work.missing > 0) return "waits here for " + std::to_string(work.missing) + " inputs on their way";
@@ -147,7 +153,8 @@ std::string Scheduler::Impl::why_waiting(const Master& master, const Task& task)
 Result<Dynamic> Scheduler::Impl::list_tasks(const Dynamic& params) const {
   std::string ended;
   const Master* master = find_app(params, ended);
-  if (master == nullptr) return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
+  if (master == nullptr)
+    return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
   const std::string wanted = params.text_or("state", "");
   const std::int64_t limit = std::clamp<std::int64_t>(params.int_or("limit", 100), 1, kListMax);
   std::map<TaskId, Dynamic> rows;
@@ -172,10 +179,12 @@ Result<Dynamic> Scheduler::Impl::list_tasks(const Dynamic& params) const {
     if (!Graph::unfinished(task)) continue;
     ++unfinished;
     Dynamic::Map row;
-    const bool placed = task.work != kNone && (works[task.work].where == Where::kHere || works[task.work].where == Where::kAway);
+    const bool placed =
+        task.work != kNone && (works[task.work].where == Where::kHere || works[task.work].where == Where::kAway);
     row["function"] = master->function(task.function).spec.name;
     row["state"] = task.state == TaskState::kReady ? (placed ? "running" : "ready") : "waiting";
-    row["agent"] = !placed ? "" : agents.id(works[task.work].where == Where::kHere ? kSelf : works[task.work].agent).hex();
+    row["agent"] =
+        !placed ? "" : agents.id(works[task.work].where == Where::kHere ? kSelf : works[task.work].agent).hex();
     row["attempts"] = task.attempts;
     row["why"] = why_waiting(*master, task);
     add_row(task.id, std::move(row));
@@ -191,7 +200,8 @@ Result<Dynamic> Scheduler::Impl::list_tasks(const Dynamic& params) const {
 Result<Dynamic> Scheduler::Impl::explain(const Dynamic& params) const {
   std::string ended;
   const Master* master = find_app(params, ended);
-  if (master == nullptr) return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
+  if (master == nullptr)
+    return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
   const TaskId id(static_cast<std::uint64_t>(params.int_or("task", 0)));
   const std::uint32_t index = master->graph().find(id);
   Dynamic::Map result;
@@ -213,19 +223,23 @@ Result<Dynamic> Scheduler::Impl::explain(const Dynamic& params) const {
     result["attempts"] = entry.attempts;
     result["agent"] = entry.agent == kNone ? "" : agents.id(entry.agent).hex();
     result["why"] = "ended: " + std::string(end_name(entry.end)) +
-                    (entry.agent == kNone ? "" : (entry.agent == kSelf ? " on this agent" : " on agent " + agents.id(entry.agent).hex())) +
+                    (entry.agent == kNone
+                         ? ""
+                         : (entry.agent == kSelf ? " on this agent" : " on agent " + agents.id(entry.agent).hex())) +
                     ", waited " + std::to_string(entry.start_us - entry.ready_us) + " us, ran " +
                     std::to_string(entry.end_us - entry.start_us) + " us";
     return Dynamic(std::move(result));
   }
-  return fail(Code::kNotFound, "task " + std::to_string(id.value()) + " is not known, or finished too long ago (the last " +
+  return fail(Code::kNotFound, "task " + std::to_string(id.value()) +
+                                   " is not known, or finished too long ago (the last " +
                                    std::to_string(config.limits.trace_max) + " are kept)");
 }
 
 Result<Dynamic> Scheduler::Impl::trace(const Dynamic& params) const {
   std::string ended;
   const Master* master = find_app(params, ended);
-  if (master == nullptr) return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
+  if (master == nullptr)
+    return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
   Dynamic::Array list;
   list.reserve(master->trace().size());
   for (std::size_t i = 0; i < master->trace().size(); ++i) {

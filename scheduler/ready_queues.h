@@ -53,7 +53,9 @@ class ReadyQueues {
     return index;
   }
   // Whether `klass` is still the class that was `made` then.
-  bool is(std::uint32_t klass, std::uint64_t made) const { return klass < classes_.size() && classes_[klass].made == made; }
+  bool is(std::uint32_t klass, std::uint64_t made) const {
+    return klass < classes_.size() && classes_[klass].made == made;
+  }
   void join(std::uint32_t klass) { ++classes_[klass].users; }
   void leave(std::uint32_t klass) { --classes_[klass].users; }
 

@@ -17,8 +17,8 @@ Result<std::uint64_t> whole(const std::string& key, std::string_view text, std::
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value > max) {
-    return fail(Code::kInvalid, "the constraint " + key + "=\"" + std::string(text) + "\" is not a whole number from 0 to " +
-                                    std::to_string(max));
+    return fail(Code::kInvalid, "the constraint " + key + "=\"" + std::string(text) +
+                                    "\" is not a whole number from 0 to " + std::to_string(max));
   }
   return value;
 }
@@ -112,9 +112,8 @@ bool can_meet(const Summary& summary, const Demand& demand) {
   if (summary.units_max == 0 || demand.units > summary.units_max) return false;
   if (demand.memory_mb > summary.memory_mb_max) return false;
   if (!demand.architecture.empty() && !summary.architectures.contains(demand.architecture)) return false;
-  return std::all_of(demand.labels.begin(), demand.labels.end(), [&](const auto& label) {
-    return summary.labels.contains({label.first, label.second});
-  });
+  return std::all_of(demand.labels.begin(), demand.labels.end(),
+                     [&](const auto& label) { return summary.labels.contains({label.first, label.second}); });
 }
 
 std::uint64_t charge64(const Demand& demand, std::uint64_t mean_us) {

@@ -9,8 +9,12 @@ namespace shoal::scheduler {
 
 Scheduler::Scheduler(SchedulerConfig config, Rng rng) : impl_(std::make_unique<Impl>(std::move(config), rng)) {}
 Scheduler::~Scheduler() = default;
-void Scheduler::step(Instant now, const Input& input, std::vector<Output>& out) { impl_->step(now, input, out); }
-Instant Scheduler::next_deadline() const { return impl_->deadline; }
+void Scheduler::step(Instant now, const Input& input, std::vector<Output>& out) {
+  impl_->step(now, input, out);
+}
+Instant Scheduler::next_deadline() const {
+  return impl_->deadline;
+}
 
 void Scheduler::check_invariants() const {
   const Impl& impl = *impl_;
@@ -71,7 +75,8 @@ void Scheduler::Impl::step(Instant at, const Input& input, std::vector<Output>& 
 void Scheduler::Impl::run_timers() {
   for (const AgentIndex agent : holdings.lapsed(now)) drop_upstream(agent);
   for (const AgentIndex agent : holdings.abandoned(now)) abandon(agent);
-  for (const AgentIndex agent : grants.lapsed(now)) lose(agent, peers.find(agent) == nullptr || peers.find(agent)->down);
+  for (const AgentIndex agent : grants.lapsed(now))
+    lose(agent, peers.find(agent) == nullptr || peers.find(agent)->down);
   for (auto it = doomed.begin(); it != doomed.end();) {
     if (it->second > now) {
       ++it;
@@ -109,8 +114,8 @@ void Scheduler::Impl::run_timers() {
 }
 
 Instant Scheduler::Impl::earliest_deadline() const {
-  Instant next = std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline(),
-                           peers.next_unstartable()});
+  Instant next =
+      std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline(), peers.next_unstartable()});
   if (state_stale) next = std::min(next, gossip_at);
   if (summaries_stale) next = std::min(next, summaries_at);
   if (!delayed.empty()) next = std::min(next, delayed.begin()->first);
@@ -176,10 +181,12 @@ Master* Scheduler::Impl::master_of(ClientId client) {
 
 void Scheduler::Impl::on(const in::OpenApp& open) {
   const auto refuse = [&](Code code, std::string why) {
-    out->emplace_back(out::ToClient{open.client, client::Reply{0, static_cast<std::uint8_t>(code), std::move(why), {}, {}}});
+    out->emplace_back(
+        out::ToClient{open.client, client::Reply{0, static_cast<std::uint8_t>(code), std::move(why), {}, {}}});
   };
   if (masters.size() >= config.limits.apps_max) {
-    refuse(Code::kExhausted, std::to_string(config.limits.apps_max) + " applications run on this agent: use another one");
+    refuse(Code::kExhausted,
+           std::to_string(config.limits.apps_max) + " applications run on this agent: use another one");
     return;
   }
   if (masters.contains(open.app) || clients.contains(open.client)) {
@@ -195,8 +202,10 @@ void Scheduler::Impl::on(const in::ClientMessage& message) {
   if (master == nullptr) return;
   std::visit([&](const auto& m) { master->on(m); }, message.message);
   if (const auto* function = std::get_if<client::Register>(&message.message)) {
-    worker.learn({master->app(), master->hello().python,
-                  {function->function, function->name, function->language, function->payload, master->hello().python_path}});
+    worker.learn(
+        {master->app(),
+         master->hello().python,
+         {function->function, function->name, function->language, function->payload, master->hello().python_path}});
   }
   drain(*master);
 }
@@ -260,7 +269,9 @@ void Scheduler::Impl::on(const in::AttemptsDone& done) {
   }
 }
 
-void Scheduler::Impl::on(const in::AttemptBlocked& blocked) { worker.block(blocked.attempt, blocked.blocked); }
+void Scheduler::Impl::on(const in::AttemptBlocked& blocked) {
+  worker.block(blocked.attempt, blocked.blocked);
+}
 
 void Scheduler::Impl::on(const in::Fetched& fetched) {
   std::vector<LocalValues::Waiter> waits;
@@ -283,6 +294,8 @@ void Scheduler::Impl::on(const in::Fetched& fetched) {
   }
 }
 
-void Scheduler::Impl::on(const in::Query& query) { out->emplace_back(out::Answer{query.id, answer(query)}); }
+void Scheduler::Impl::on(const in::Query& query) {
+  out->emplace_back(out::Answer{query.id, answer(query)});
+}
 
 }  // namespace shoal::scheduler

@@ -12,10 +12,18 @@ void add_label(Summary& to, const std::string& key, const std::string& value) {
 
 }  // namespace
 
-Bytes encode_state(const State& state) { return wire::encode(state); }
-Bytes encode_summary(const Summary& summary) { return wire::encode(summary); }
-Result<State> decode_state(std::string_view bytes) { return wire::decode<State>(bytes); }
-Result<Summary> decode_summary(std::string_view bytes) { return wire::decode<Summary>(bytes); }
+Bytes encode_state(const State& state) {
+  return wire::encode(state);
+}
+Bytes encode_summary(const Summary& summary) {
+  return wire::encode(summary);
+}
+Result<State> decode_state(std::string_view bytes) {
+  return wire::decode<State>(bytes);
+}
+Result<Summary> decode_summary(std::string_view bytes) {
+  return wire::decode<Summary>(bytes);
+}
 
 void add(Summary& to, const State& agent) {
   ++to.agents;

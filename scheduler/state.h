@@ -44,8 +44,8 @@ constexpr std::size_t kSummaryLabelsMax = 256;
 struct State {
   Resources resources;
   std::uint64_t used64 = 0;
-  std::uint64_t queued = 0;       // attempts that wait for a place on this agent or anywhere
-  Boxed<Summary> above;          // of a head: what can be reached through it upward
+  std::uint64_t queued = 0;  // attempts that wait for a place on this agent or anywhere
+  Boxed<Summary> above;      // of a head: what can be reached through it upward
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.resources, self.used64, self.queued, self.above);

@@ -63,9 +63,9 @@ struct TaskCounts {
   std::uint64_t done = 0;
   std::uint64_t failed = 0;
   std::uint64_t cancelled = 0;
-  std::uint64_t retried = 0;    // attempts after a failure
-  std::uint64_t lost = 0;       // attempts lost with their agent or executor
-  std::uint64_t recomputed = 0; // tasks run again for a lost value
+  std::uint64_t retried = 0;     // attempts after a failure
+  std::uint64_t lost = 0;        // attempts lost with their agent or executor
+  std::uint64_t recomputed = 0;  // tasks run again for a lost value
   std::map<AgentIndex, std::uint64_t> by_agent;
   std::uint64_t unfinished() const { return submitted - done - failed - cancelled; }
   // Adds all but by_agent.

@@ -29,12 +29,12 @@ struct Work {
   bool live = false;
   bool cancelled = false;  // to be forgotten where it stands
   bool priority = false;
-  bool spread = false;     // a delegated job: placed like a task of our own, never `pinned`
-  bool pinned = false;     // assigned to this very agent
+  bool spread = false;  // a delegated job: placed like a task of our own, never `pinned`
+  bool pinned = false;  // assigned to this very agent
   std::uint32_t klass = kNone;
-  std::uint64_t seq = 0;   // age, for order in queues
-  std::uint64_t serial = 0;  // never used twice: tells records in the same place apart
-  Instant since;           // ready or received
+  std::uint64_t seq = 0;                // age, for order in queues
+  std::uint64_t serial = 0;             // never used twice: tells records in the same place apart
+  Instant since;                        // ready or received
   Instant handback = Instant::never();  // of a delegated job: when it goes back unless it has found a place
 
   // Whose it is: a task of a local master, or a job of an upstream agent (then `assignment` is kept until the end).

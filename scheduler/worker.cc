@@ -43,7 +43,8 @@ const FunctionSpec* Worker::spec(AppId app, FunctionId function) const {
 }
 
 void Worker::drop_app(AppId app, std::vector<Output>& out) {
-  functions_.erase(functions_.lower_bound({app, FunctionId()}), functions_.upper_bound({app, FunctionId(~0ULL, ~0ULL)}));
+  functions_.erase(functions_.lower_bound({app, FunctionId()}),
+                   functions_.upper_bound({app, FunctionId(~0ULL, ~0ULL)}));
   std::vector<ValueKey> keys = values_.drop_app(app);
   if (!keys.empty()) out.emplace_back(out::Drop{std::move(keys)});
 }
@@ -137,7 +138,8 @@ void Worker::launch(WorkIndex index, Assignment& assignment, Instant now) {
   place_files(assignment.app, attempt.attempt, attempt.arguments);
   if (!again) work.assignment.reset();
   if (attempt.timeout_ms != 0) {
-    work.deadline = now + milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(attempt.timeout_ms, 1ULL << 40))) +
+    work.deadline = now +
+                    milliseconds(static_cast<std::int64_t>(std::min<std::uint64_t>(attempt.timeout_ms, 1ULL << 40))) +
                     kTimeOutGrace;
     deadlines_.emplace(work.deadline, index);
   }
@@ -146,7 +148,8 @@ void Worker::launch(WorkIndex index, Assignment& assignment, Instant now) {
 // Files that the attempt is to write get a folder that no other attempt has.
 void Worker::place_files(AppId app, std::uint64_t attempt, std::vector<Argument>& arguments) const {
   for (auto& argument : arguments) {
-    const bool writes = argument.direction != client::Direction::kIn && argument.direction != client::Direction::kInDelete;
+    const bool writes =
+        argument.direction != client::Direction::kIn && argument.direction != client::Direction::kInDelete;
     if (is_file(argument.kind) && writes) {
       Argument& target = argument.items.empty() ? argument : argument.items.front();
       if (auto* path = std::get_if<client::FilePath>(&target.value)) {
@@ -308,7 +311,8 @@ std::vector<WorkIndex> Worker::fetched(const in::Fetched& fetched, std::vector<L
   return failed;
 }
 
-void Worker::keep(AppId app, const DataName& name, const client::Value& value, bool borrowed, std::vector<Output>& out) {
+void Worker::keep(AppId app, const DataName& name, const client::Value& value, bool borrowed,
+                  std::vector<Output>& out) {
   const ValueKey key = key_of(app, name);
   values_.keep(app, key, value, borrowed);
   out.emplace_back(out::Keep{key, value, borrowed});
@@ -325,7 +329,9 @@ void Worker::fetch(AppId app, const DataName& name, std::uint64_t bytes, const s
   if (values_.want(app, key, waiter)) out.emplace_back(out::Fetch{key, bytes, holders});
 }
 
-Instant Worker::next_deadline() const { return deadlines_.empty() ? Instant::never() : deadlines_.begin()->first; }
+Instant Worker::next_deadline() const {
+  return deadlines_.empty() ? Instant::never() : deadlines_.begin()->first;
+}
 
 void Worker::check_invariants() const {
   std::uint64_t charged = 0;

@@ -29,8 +29,9 @@ class Worker {
   void drop_app(AppId app, std::vector<Output>& out);
 
   // ---- attempts ----
-  // Starts the work as soon as its inputs are here and the ledger allows. With `reserve`, what it is charged is taken at
-  // once (the caller asked fits()). The assignment is kept in the record while it is needed: always for upstream jobs.
+  // Starts the work as soon as its inputs are here and the ledger allows. With `reserve`, what it is charged is taken
+  // at once (the caller asked fits()). The assignment is kept in the record while it is needed: always for upstream
+  // jobs.
   void start(WorkIndex index, Assignment&& assignment, bool reserve, Instant now, std::vector<Output>& out);
   // The work that a driver's result is for; kNone for an attempt that is not running.
   WorkIndex find(std::uint64_t attempt) const;

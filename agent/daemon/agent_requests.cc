@@ -70,8 +70,8 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
       const auto load = scheduler::decode_state(member.state);
       wire::Dynamic::Map labels;
       for (const auto& [key, value] : member.labels) labels[key] = value;
-      const bool guest = !node->address().path.empty() && scope == overlay::Scope::kHome &&
-                         member.home != node->address().path.back();
+      const bool guest =
+          !node->address().path.empty() && scope == overlay::Scope::kHome && member.home != node->address().path.back();
       rows.emplace_back(wire::Dynamic::Map{
           {"agent", id.hex()},
           {"name", member.name},
@@ -79,8 +79,7 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
           {"scope", scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent"},
           {"region", member.home_name},
           {"head", head == id || guest},
-          {"computing_units",
-           load && !guest ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
+          {"computing_units", load && !guest ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
           {"endpoint", member.endpoint},
           {"labels", std::move(labels)}});
     }
@@ -112,8 +111,7 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
           reply(from, std::move(answer));
         } else {
           request_topology(
-              from,
-              wire::Dynamic(wire::Dynamic::Map{{"down", true}}));  // cut off from above: show what is below
+              from, wire::Dynamic(wire::Dynamic::Map{{"down", true}}));  // cut off from above: show what is below
         }
       });
       return;
@@ -136,13 +134,13 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
     }
     const auto load = scheduler::decode_state(member.state);
     tree->region["region"] = member.home_name;
-    agents.emplace_back(wire::Dynamic::Map{
-        {"agent", id.hex()},
-        {"name", member.name},
-        {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
-        {"head", overlay.head() == id},
-        {"computing_units", load ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
-        {"endpoint", member.endpoint}});
+    agents.emplace_back(
+        wire::Dynamic::Map{{"agent", id.hex()},
+                           {"name", member.name},
+                           {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
+                           {"head", overlay.head() == id},
+                           {"computing_units", load ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
+                           {"endpoint", member.endpoint}});
   }
   tree->region["count"] = agents.size();
   tree->region["agents"] = std::move(agents);
@@ -156,14 +154,12 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
     return;
   }
   for (const auto& [head, region] : heads) {
-    ask_agent(head, "agent.topology", {{"down", true}}, kTreeTimeout,
-              [tree, finish, name = region](Answer answer) {
-                tree->children.push_back(
-                    answer ? std::move(*answer)
-                           : wire::Dynamic(wire::Dynamic::Map{
-                                 {"region", name}, {"error", answer.error().message}, {"count", 0}}));
-                if (--tree->missing == 0) finish();
-              });
+    ask_agent(head, "agent.topology", {{"down", true}}, kTreeTimeout, [tree, finish, name = region](Answer answer) {
+      tree->children.push_back(answer ? std::move(*answer)
+                                      : wire::Dynamic(wire::Dynamic::Map{
+                                            {"region", name}, {"error", answer.error().message}, {"count", 0}}));
+      if (--tree->missing == 0) finish();
+    });
   }
 }
 
@@ -185,13 +181,12 @@ void Daemon::Impl::request_token(const Requester& from, const Params& params) {
   }
   const std::string endpoint = node->overlay().members(overlay::Scope::kHome).at(identity.id()).endpoint;
   if (endpoint.empty()) {
-    reply(from,
-          fail(Code::kUnavailable,
-               "this agent only dials out, so nobody could redeem the token here; start it with --listen"));
+    reply(from, fail(Code::kUnavailable,
+                     "this agent only dials out, so nobody could redeem the token here; start it with --listen"));
     return;
   }
-  const std::int64_t life_ms = std::clamp<std::int64_t>(
-      params.int_or("life_ms", identity::TokenBook::kLifeMs), 1000, 7LL * 24 * 3600 * 1000);
+  const std::int64_t life_ms =
+      std::clamp<std::int64_t>(params.int_or("life_ms", identity::TokenBook::kLifeMs), 1000, 7LL * 24 * 3600 * 1000);
   auto token = tokens.create({identity.id(), {endpoint}, identity.keys.curve.public_key},
                              params.text_or("child_region", ""), wall_now(), life_ms);
   if (!token) {
@@ -203,8 +198,8 @@ void Daemon::Impl::request_token(const Requester& from, const Params& params) {
     if (!written) {
       reply(from, tl::unexpected<Error>(written.error()));
     } else {
-      reply(from, wire::Dynamic(wire::Dynamic::Map{{"token", token.text()},
-                                                   {"expires_unix_ms", token.expires.unix_ms}}));
+      reply(from,
+            wire::Dynamic(wire::Dynamic::Map{{"token", token.text()}, {"expires_unix_ms", token.expires.unix_ms}}));
     }
   };
   engine->persist({{"d/tokens", tokens.serialize()}}, completion);
@@ -225,8 +220,7 @@ void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*
         fmt::format("{} members in its region", node->overlay().members(overlay::Scope::kHome).size()),
         "check that the region's agents can be reached: `shoal agents`");
   const auto usage = engine->usage();
-  check("disk", usage.disk_free_bytes > (64ULL << 20),
-        fmt::format("{} MiB free", usage.disk_free_bytes >> 20),
+  check("disk", usage.disk_free_bytes > (64ULL << 20), fmt::format("{} MiB free", usage.disk_free_bytes >> 20),
         "free some space: writes are refused when the disk is full");
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);

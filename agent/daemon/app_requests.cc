@@ -49,8 +49,7 @@ void Daemon::Impl::request_app_start(const Requester& from, const Params& params
       return;
     }
   }
-  const std::string interpreter =
-      params.text_or("python", "").empty() ? python : params.text_or("python", "");
+  const std::string interpreter = params.text_or("python", "").empty() ? python : params.text_or("python", "");
   if (is_python(program)) {
     if (interpreter.empty()) {
       reply(from, fail(Code::kUnsupported, no_python(settings.text("python"))));
@@ -103,15 +102,14 @@ Result<AppId> Daemon::Impl::resolve_app(const std::string& text) const {
   if (found.empty())
     return fail(Code::kNotFound, fmt::format("no application \"{}\" here; `shoal apps` lists them", text));
   if (found.size() > 1)
-    return fail(Code::kInvalid,
-                fmt::format("\"{}\" fits {} applications; give more of the id", text, found.size()));
+    return fail(Code::kInvalid, fmt::format("\"{}\" fits {} applications; give more of the id", text, found.size()));
   return found.front();
 }
 
 void Daemon::Impl::request_app_find(const Requester& from, const Params& params) {
   auto app = resolve_app(params.text_or("app", "last"));
-  reply(from, app ? Answer(wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}))
-                  : tl::unexpected<Error>(app.error()));
+  reply(from,
+        app ? Answer(wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}})) : tl::unexpected<Error>(app.error()));
 }
 
 void Daemon::Impl::request_app_attach(const Requester& from, const Params& params) {
@@ -122,20 +120,18 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
   }
   const AppState* state = apps->find(*app);
   if (state == nullptr) {
-    reply(from, fail(Code::kNotFound,
-                     "that application was not started through this agent, so its output is not here"));
+    reply(from,
+          fail(Code::kNotFound, "that application was not started through this agent, so its output is not here"));
     return;
   }
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}));
   // What it wrote before somebody watched comes first.
   if (auto text = read_file(state->log_path); text && !text->empty()) {
-    send_event(from,
-               {"app.output", wire::Dynamic(wire::Dynamic::Map{
-                                  {"app", app->hex()}, {"stream", 1}, {"text", Bytes(std::move(*text))}})});
+    send_event(from, {"app.output", wire::Dynamic(wire::Dynamic::Map{
+                                        {"app", app->hex()}, {"stream", 1}, {"text", Bytes(std::move(*text))}})});
   }
   if (!state->running) {
-    send_event(from, {"app.exit",
-                      wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}, {"code", state->exit_code}})});
+    send_event(from, {"app.exit", wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}, {"code", state->exit_code}})});
     return;
   }
   watchers[*app].push_back(from);
@@ -146,8 +142,7 @@ void Daemon::Impl::on_app_output(AppId app, int stream, std::string_view text) {
   auto it = watchers.find(app);
   if (it == watchers.end()) return;
   const client::Event event{
-      "app.output",
-      wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()}, {"stream", stream}, {"text", Bytes(text)}})};
+      "app.output", wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()}, {"stream", stream}, {"text", Bytes(text)}})};
   for (const auto& watcher : it->second) send_event(watcher, event);
 }
 
@@ -155,8 +150,8 @@ void Daemon::Impl::on_app_exit(const AppState& state) {
   spdlog::info("application {} ({}) ended with code {}", state.app.brief(), state.name, state.exit_code);
   auto watching = watchers.extract(state.app);
   if (watching.empty()) return;
-  const client::Event event{
-      "app.exit", wire::Dynamic(wire::Dynamic::Map{{"app", state.app.hex()}, {"code", state.exit_code}})};
+  const client::Event event{"app.exit",
+                            wire::Dynamic(wire::Dynamic::Map{{"app", state.app.hex()}, {"code", state.exit_code}})};
   for (const auto& watcher : watching.mapped()) send_event(watcher, event);
 }
 
@@ -188,13 +183,12 @@ void Daemon::Impl::request_app_list(const Requester& from, const Params& /*param
   query_scheduler("apps", {}, [this, from](Answer answer) {
     std::map<std::string, wire::Dynamic::Map> rows;
     for (const auto& state : apps->list()) {
-      rows[state.app.hex()] = {
-          {"app", state.app.hex()},
-          {"name", state.name},
-          {"state", state_of(state)},
-          {"exit_code", state.running ? wire::Dynamic() : wire::Dynamic(state.exit_code)},
-          {"started_unix_ms", state.started_unix_ms},
-          {"ended_unix_ms", state.running ? wire::Dynamic() : wire::Dynamic(state.ended_unix_ms)}};
+      rows[state.app.hex()] = {{"app", state.app.hex()},
+                               {"name", state.name},
+                               {"state", state_of(state)},
+                               {"exit_code", state.running ? wire::Dynamic() : wire::Dynamic(state.exit_code)},
+                               {"started_unix_ms", state.started_unix_ms},
+                               {"ended_unix_ms", state.running ? wire::Dynamic() : wire::Dynamic(state.ended_unix_ms)}};
     }
     if (answer) {
       if (const auto* known = answer->as_array()) {
@@ -254,9 +248,8 @@ void Daemon::Impl::request_app_logs(const Requester& from, const Params& params)
     ::close(fd);
   }
   const auto end = offset + static_cast<std::int64_t>(text.size());
-  reply(from,
-        wire::Dynamic(wire::Dynamic::Map{
-            {"text", std::move(text)}, {"offset", end}, {"running", state != nullptr && state->running}}));
+  reply(from, wire::Dynamic(wire::Dynamic::Map{
+                  {"text", std::move(text)}, {"offset", end}, {"running", state != nullptr && state->running}}));
 }
 
 void Daemon::Impl::request_app_cancel(const Requester& from, const Params& params) {

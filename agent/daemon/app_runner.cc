@@ -21,8 +21,7 @@ constexpr std::size_t kReadBytes = 64 << 10;
 constexpr std::size_t kLogBytesMax = 64 << 20;
 
 std::int64_t unix_ms_now() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
@@ -76,8 +75,7 @@ Result<> AppRunner::start(const AppStart& start) {
   if (start.command.empty()) return fail(Code::kInvalid, "no program to run");
   std::error_code ignored;
   if (!std::filesystem::is_directory(start.working_dir, ignored)) {
-    return fail(Code::kInvalid,
-                fmt::format("the directory {} does not exist on this agent's host", start.working_dir));
+    return fail(Code::kInvalid, fmt::format("the directory {} does not exist on this agent's host", start.working_dir));
   }
   auto driver = std::make_unique<Driver>();
   driver->state.app = start.app;
@@ -92,8 +90,7 @@ Result<> AppRunner::start(const AppStart& start) {
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view pair(*entry);
     const auto equals = pair.find('=');
-    if (equals != std::string_view::npos)
-      environment[std::string(pair.substr(0, equals))] = pair.substr(equals + 1);
+    if (equals != std::string_view::npos) environment[std::string(pair.substr(0, equals))] = pair.substr(equals + 1);
   }
   for (const auto& [name, value] : start.environment) environment[name] = value;
   std::vector<std::string> pairs;

@@ -44,8 +44,7 @@ class AppRunner {
   // `text` came from the driver's stdout (1) or stderr (2).
   using OnOutput = std::function<void(AppId, int stream, std::string_view text)>;
   using OnExit = std::function<void(const AppState&)>;
-  static constexpr std::size_t kFinishedMax =
-      1000;  // remembered; older ones are forgotten, their logs removed
+  static constexpr std::size_t kFinishedMax = 1000;  // remembered; older ones are forgotten, their logs removed
   static constexpr std::size_t kRunningMax = 1000;
 
   AppRunner(agent::Reactor& reactor, std::string logs_dir, OnOutput on_output, OnExit on_exit);

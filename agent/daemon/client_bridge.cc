@@ -10,9 +10,7 @@ void Daemon::Impl::on_client_event(executor::ClientEvent&& event) {
   struct Visitor {
     Impl& self;
     void operator()(executor::ClientConnected& connected) const { self.on_hello(connected); }
-    void operator()(executor::ClientFrame& frame) const {
-      self.on_client_message(frame.client, frame.message);
-    }
+    void operator()(executor::ClientFrame& frame) const { self.on_client_message(frame.client, frame.message); }
     void operator()(executor::ClientGone& gone) const { self.on_client_gone(gone.client); }
   };
   if (!executors->take(event)) std::visit(Visitor{*this}, event);
@@ -31,19 +29,16 @@ std::unique_ptr<executor::ExecutorPool> Daemon::Impl::open_executors(std::uint32
   config.log_dir = home.at("logs");
   executor::ExecutorPool::Events events;
   events.done = [this](scheduler::in::AttemptsDone&& done) { on_attempts_done(std::move(done)); };
-  events.blocked = [this](const scheduler::in::AttemptBlocked& blocked) {
-    feed(node::in::Scheduler(blocked));
-  };
+  events.blocked = [this](const scheduler::in::AttemptBlocked& blocked) { feed(node::in::Scheduler(blocked)); };
   return std::make_unique<executor::ExecutorPool>(*reactor, *clients, std::move(config), std::move(events));
 }
 
 void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
   const client::Hello& hello = connected.hello;
   if (hello.version != client::kProtocolVersion) {
-    clients->reject(
-        connected.client,
-        {Code::kUnsupported, "this agent speaks version " + std::to_string(client::kProtocolVersion) +
-                                 " of the client protocol; install the SDK of the same release"});
+    clients->reject(connected.client,
+                    {Code::kUnsupported, "this agent speaks version " + std::to_string(client::kProtocolVersion) +
+                                             " of the client protocol; install the SDK of the same release"});
     return;
   }
   client::Welcome welcome;
@@ -56,16 +51,14 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
   }
   if (hello.role == "driver") {
     if (stopping) {
-      clients->reject(connected.client,
-                      {Code::kUnavailable, "this agent is stopping; connect to another one"});
+      clients->reject(connected.client, {Code::kUnavailable, "this agent is stopping; connect to another one"});
       return;
     }
     welcome.app = hello.app.value_or(identity::random_id<AppId>());
     for (const auto& [client, app] : app_of_driver) {
       if (app != welcome.app) continue;
-      clients->reject(connected.client,
-                      {Code::kExists, "application " + app.brief() +
-                                          " already has a driver here; give this one its own id"});
+      clients->reject(connected.client, {Code::kExists, "application " + app.brief() +
+                                                            " already has a driver here; give this one its own id"});
       return;
     }
     app_of_driver[connected.client] = welcome.app;
@@ -85,37 +78,35 @@ void Daemon::Impl::on_client_message(ClientId client, executor::ClientMessage& m
   const auto only_executors = [&](auto&) {
     clients->reject(client, {Code::kDenied, "only executors report attempts"});
   };
-  std::visit(Overloaded{
-                 [&](client::Request& request) {
-                   on_request({client, request.request, std::nullopt}, request.method, request.params);
-                 },
-                 [&](executor::GroupCall& call) {
-                   inputs.emplace_back(node::in::Scheduler(
-                       scheduler::in::GroupMessage{client, call.kind, std::move(call.group)}));
-                 },
-                 [&](client::Done& done) { only_executors(done); },
-                 [&](client::Blocked& blocked) { only_executors(blocked); },
-                 [&](auto& for_master) {
-                   if (app_of_driver.count(client) == 0) {
-                     clients->reject(client, {Code::kDenied, "only a driver may submit tasks"});
-                     return;
-                   }
-                   inputs.emplace_back(
-                       node::in::Scheduler(scheduler::in::ClientMessage{client, std::move(for_master)}));
-                 },
-             },
-             message);
+  std::visit(
+      Overloaded{
+          [&](client::Request& request) {
+            on_request({client, request.request, std::nullopt}, request.method, request.params);
+          },
+          [&](executor::GroupCall& call) {
+            inputs.emplace_back(
+                node::in::Scheduler(scheduler::in::GroupMessage{client, call.kind, std::move(call.group)}));
+          },
+          [&](client::Done& done) { only_executors(done); },
+          [&](client::Blocked& blocked) { only_executors(blocked); },
+          [&](auto& for_master) {
+            if (app_of_driver.count(client) == 0) {
+              clients->reject(client, {Code::kDenied, "only a driver may submit tasks"});
+              return;
+            }
+            inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientMessage{client, std::move(for_master)}));
+          },
+      },
+      message);
 }
 
 void Daemon::Impl::on_client_gone(ClientId client) {
-  if (app_of_driver.erase(client) != 0)
-    inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
+  if (app_of_driver.erase(client) != 0) inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
   std::vector<streams::Output> outputs;
   broker->on_client_gone(agent::Reactor::now(), client, outputs);
   carry_out(outputs);
   for (auto& [app, list] : watchers) {
-    std::erase_if(list,
-                  [&](const Requester& watcher) { return !watcher.remote && watcher.client == client; });
+    std::erase_if(list, [&](const Requester& watcher) { return !watcher.remote && watcher.client == client; });
   }
 }
 

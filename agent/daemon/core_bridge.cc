@@ -55,8 +55,7 @@ void Daemon::Impl::carry_out(node::Effect& effect) {
     void operator()(node::out::WakeAt& wake) const { self.node_wake = wake.at; }
     void operator()(node::out::Persist& persist) const {
       if (persist.lane == node::out::Lane::kAppended) {
-        self.engine->append("app-" + persist.key.substr(persist.key.rfind('/') + 1), std::move(persist.value),
-                            0);
+        self.engine->append("app-" + persist.key.substr(persist.key.rfind('/') + 1), std::move(persist.value), 0);
         return;
       }
       if (persist.key.starts_with(kManifestPrefix)) {
@@ -142,9 +141,7 @@ void Daemon::Impl::send_now(const node::out::Send& send) {
 void Daemon::Impl::on_scheduler_output(node::out::Scheduler& output) {
   struct Visitor {
     Impl& self;
-    void operator()(scheduler::out::ToClient& message) const {
-      self.clients->send(message.client, message.message);
-    }
+    void operator()(scheduler::out::ToClient& message) const { self.clients->send(message.client, message.message); }
     void operator()(scheduler::out::Launch& launch) const { self.start_launch(launch); }
     void operator()(scheduler::out::Kill& kill) const { self.executors->kill(kill); }
     void operator()(scheduler::out::Fetch& fetch) const { self.fetch_value(fetch); }

@@ -37,8 +37,7 @@ std::uint32_t usable_cores() {
 std::uint64_t machine_memory_mb() {
   const auto pages = ::sysconf(_SC_PHYS_PAGES);
   const auto page = ::sysconf(_SC_PAGESIZE);
-  return pages > 0 && page > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) >> 20
-                               : 0;
+  return pages > 0 && page > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) >> 20 : 0;
 }
 
 scheduler::Resources resources_of(const settings::Settings& settings, bool has_python) {
@@ -67,8 +66,7 @@ node::Preset preset_of(const std::string& text) {
 }  // namespace
 
 WallTime wall_now() {
-  return {std::chrono::duration_cast<std::chrono::milliseconds>(
-              std::chrono::system_clock::now().time_since_epoch())
+  return {std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
               .count()};
 }
 
@@ -122,8 +120,7 @@ Result<> Daemon::Impl::open_identity() {
 Result<> Daemon::Impl::open_node() {
   auto pairs = engine->load("");
   if (!pairs) return tl::unexpected<Error>(pairs.error());
-  for (const auto& manifest : engine->manifests())
-    (*pairs)["s/m/" + manifest.object.hex()] = wire::encode(manifest);
+  for (const auto& manifest : engine->manifests()) (*pairs)["s/m/" + manifest.object.hex()] = wire::encode(manifest);
   tokens = identity::TokenBook(identity.realm);
   if (auto book = pairs->find("d/tokens"); book != pairs->end()) {
     auto parsed = identity::TokenBook::parse(identity.realm, book->second);
@@ -136,8 +133,7 @@ Result<> Daemon::Impl::open_node() {
   node::NodeConfig config;
   config.id = identity.id();
   config.name = name;
-  config.endpoint =
-      settings.text("advertise").empty() ? transport->endpoint() : tcp_url(settings.text("advertise"));
+  config.endpoint = settings.text("advertise").empty() ? transport->endpoint() : tcp_url(settings.text("advertise"));
   config.curve_key = identity.keys.curve.public_key;
   config.labels = settings.labels();
   config.preset = preset_of(settings.text("preset"));
@@ -170,8 +166,7 @@ Result<> Daemon::Impl::open() {
   auto made = agent::Reactor::create();
   if (!made) return tl::unexpected<Error>(made.error());
   reactor = std::move(*made);
-  if (auto watching = reactor->watch_signals({SIGTERM, SIGINT}, [this](int) { begin_stop("signal"); });
-      !watching)
+  if (auto watching = reactor->watch_signals({SIGTERM, SIGINT}, [this](int) { begin_stop("signal"); }); !watching)
     return watching;
   ::signal(SIGPIPE, SIG_IGN);
 
@@ -225,17 +220,16 @@ Result<> Daemon::Impl::open() {
                                                                {transport->fd(), &Impl::on_link_events},
                                                                {broker->fd(), &Impl::wake_streams_and_drain},
                                                                {edge->fd(), &Impl::wake_streams_and_drain}}) {
-    auto added = reactor->add(watched.first, EPOLLIN,
-                              [this, call = watched.second](std::uint32_t) { (this->*call)(); });
+    auto added =
+        reactor->add(watched.first, EPOLLIN, [this, call = watched.second](std::uint32_t) { (this->*call)(); });
     if (!added) return added;
   }
   if (auto opened = open_gateway(); !opened) return opened;
   feed(node::in::Start{});
   wake_streams_and_drain();
   if (auto listening = clients->listen(home.socket()); !listening) return listening;
-  if (auto written = home.write_ready(
-          {static_cast<std::uint64_t>(getpid()), identity.id().hex(), name, transport->endpoint(),
-           gateway ? gateway->url() : ""});
+  if (auto written = home.write_ready({static_cast<std::uint64_t>(getpid()), identity.id().hex(), name,
+                                       transport->endpoint(), gateway ? gateway->url() : ""});
       !written) {
     return written;
   }

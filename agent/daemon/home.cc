@@ -34,8 +34,7 @@ std::string Home::socket() const {
   std::error_code ignored;
   const std::string path = fs::absolute(dir_, ignored).lexically_normal().string() + "/run/shoald.sock";
   if (path.size() < sizeof(sockaddr_un::sun_path)) return path;
-  return fmt::format("{}/shoal-{}-{:016x}.sock", fs::temp_directory_path(ignored).string(), getuid(),
-                     hash64(path));
+  return fmt::format("{}/shoal-{}-{:016x}.sock", fs::temp_directory_path(ignored).string(), getuid(), hash64(path));
 }
 
 std::string Home::arena(AgentId agent) const {
@@ -58,8 +57,8 @@ Result<> Home::prepare() const {
   const std::string probe = at("run/.probe");
   if (auto written = replace_file(probe, "x"); !written) {
     return fail(Code::kUnavailable,
-                fmt::format("{} cannot be written ({}); make it writable or choose another place with --home",
-                            dir_, written.error().message));
+                fmt::format("{} cannot be written ({}); make it writable or choose another place with --home", dir_,
+                            written.error().message));
   }
   ::unlink(probe.c_str());
   return {};
@@ -78,8 +77,7 @@ Result<int> Home::lock() const {
                             pid ? *pid : "unknown", dir_, dir_));
   }
   const std::string pid = std::to_string(getpid());
-  if (::ftruncate(fd, 0) != 0 ||
-      ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
     ::close(fd);
     return fail(Code::kUnavailable, fmt::format("cannot write {}: {}", path, reason()));
   }
@@ -122,8 +120,7 @@ Result<Ready> Home::read_ready() const {
   ready.name = json.value("name", "");
   ready.endpoint = json.value("endpoint", "");
   ready.http = json.value("http", "");
-  if (ready.pid == 0 || (::kill(static_cast<pid_t>(ready.pid), 0) != 0 && errno == ESRCH))
-    return not_running();
+  if (ready.pid == 0 || (::kill(static_cast<pid_t>(ready.pid), 0) != 0 && errno == ESRCH)) return not_running();
   return ready;
 }
 
@@ -158,8 +155,7 @@ Result<std::string> read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) {
     const bool absent = errno == ENOENT;
-    return fail(absent ? Code::kNotFound : Code::kUnavailable,
-                fmt::format("cannot read {}: {}", path, reason()));
+    return fail(absent ? Code::kNotFound : Code::kUnavailable, fmt::format("cannot read {}: {}", path, reason()));
   }
   std::ostringstream text;
   text << in.rdbuf();

@@ -44,8 +44,7 @@ class Home {
 
   const std::string& dir() const { return dir_; }
   std::string at(const std::string& name) const { return dir_ + "/" + name; }
-  std::string socket()
-      const;  // a short path under the temporary directory when the home's own would be too long
+  std::string socket() const;  // a short path under the temporary directory when the home's own would be too long
   std::string arena(AgentId agent) const;
 
   // Makes the directories. kUnavailable when the home cannot be written, with what to do.

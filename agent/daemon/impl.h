@@ -102,8 +102,8 @@ struct Daemon::Impl {
 
   // -- requests.cc: everything that is asked by name --
   void on_request(const Requester& from, const std::string& method, const Params& params);
-  void ask_agent(const wire::Address& agent, const std::string& method, wire::Dynamic::Map params,
-                 Duration timeout, std::function<void(Answer)> done);
+  void ask_agent(const wire::Address& agent, const std::string& method, wire::Dynamic::Map params, Duration timeout,
+                 std::function<void(Answer)> done);
   void on_client_plane(const wire::Envelope& envelope);
   void expire_asks();
   Result<wire::Address> find_agent(const std::string& text) const;
@@ -135,8 +135,7 @@ struct Daemon::Impl {
   void on_app_output(AppId app, int stream, std::string_view text);
   void on_app_exit(const AppState& state);
   void tell_progress();
-  void query_scheduler(const std::string& method, wire::Dynamic::Map params,
-                       std::function<void(Answer)> done);
+  void query_scheduler(const std::string& method, wire::Dynamic::Map params, std::function<void(Answer)> done);
 
   // -- store_requests.cc --
   void request_store_put(const Requester&, const Params&);
@@ -204,13 +203,13 @@ struct Daemon::Impl {
     std::function<void(Answer)> done;
     Instant deadline;
   };
-  std::map<std::uint64_t, Ask> asks;             // requests to other agents
-  std::map<ClientId, Requester> remote_clients;  // stand-ins, at broker and edge, for clients of other agents
-  std::set<ClientId> drivers;                    // clients that opened an app
+  std::map<std::uint64_t, Ask> asks;                 // requests to other agents
+  std::map<ClientId, Requester> remote_clients;      // stand-ins, at broker and edge, for clients of other agents
+  std::set<ClientId> drivers;                        // clients that opened an app
   std::map<AppId, std::vector<Requester>> watchers;  // of an app's output and end
   std::map<ClientId, AppId> app_of_driver;
-  std::map<FunctionId, std::string> function_names;         // of attempts that run here, for people
-  std::map<std::uint64_t, std::string> attempts_running;    // attempt → function
+  std::map<FunctionId, std::string> function_names;       // of attempts that run here, for people
+  std::map<std::uint64_t, std::string> attempts_running;  // attempt → function
 
   std::string name;
   std::string python;  // interpreter of executors; empty: none that runs

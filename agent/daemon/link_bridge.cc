@@ -28,13 +28,11 @@ void Daemon::Impl::on_link_events() {
       self.transport->answer_renewal(
           request.neighbour,
           issuer ? identity::grant_renewal(*issuer, self.identity.realm, request.ask, wall_now())
-                 : Result<identity::CertificateChain>(
-                       fail(Code::kDenied, "this agent does not issue certificates")));
+                 : Result<identity::CertificateChain>(fail(Code::kDenied, "this agent does not issue certificates")));
     }
     void operator()(link::event::RenewalAnswer& answer) const {
       if (!answer.answer) {
-        spdlog::debug("no new certificate from {}: {}", answer.neighbour.brief(),
-                      answer.answer.error().message);
+        spdlog::debug("no new certificate from {}: {}", answer.neighbour.brief(), answer.answer.error().message);
         return;
       }
       if (auto taken = self.transport->update_identity(*answer.answer); !taken) {
@@ -62,8 +60,7 @@ void Daemon::Impl::on_frame(AgentId neighbour, const Bytes& frame) {
     ++frames_refused;
     return;
   }
-  const bool for_core = envelope->plane() == wire::Plane::kOverlay ||
-                        envelope->plane() == wire::Plane::kScheduler ||
+  const bool for_core = envelope->plane() == wire::Plane::kOverlay || envelope->plane() == wire::Plane::kScheduler ||
                         envelope->plane() == wire::Plane::kStorage;
   if (for_core || envelope->target.agent != identity.id()) {
     inputs.emplace_back(node::in::Frame{neighbour, std::move(*envelope)});
@@ -103,9 +100,8 @@ bool Daemon::Impl::route(wire::Envelope envelope) {
 void Daemon::Impl::on_join_request(const link::event::JoinRequest& request) {
   const auto issuer = identity.issuer();
   if (!issuer) {
-    transport->answer_join(
-        request.handle,
-        fail(Code::kDenied, "this agent does not issue certificates; use a token of one that does"));
+    transport->answer_join(request.handle,
+                           fail(Code::kDenied, "this agent does not issue certificates; use a token of one that does"));
     return;
   }
   std::vector<identity::Contact> contacts;
@@ -113,8 +109,7 @@ void Daemon::Impl::on_join_request(const link::event::JoinRequest& request) {
                       {node->overlay().members(overlay::Scope::kHome).at(identity.id()).endpoint},
                       identity.keys.curve.public_key});
   for (const auto& [id, member] : node->overlay().members(overlay::Scope::kHome)) {
-    if (id == identity.id() || member.endpoint.empty() ||
-        contacts.size() >= identity::JoinGrant::kContactsMax)
+    if (id == identity.id() || member.endpoint.empty() || contacts.size() >= identity::JoinGrant::kContactsMax)
       continue;
     contacts.push_back({id, {member.endpoint}, member.curve_key});
   }
@@ -136,8 +131,8 @@ void Daemon::Impl::on_join_request(const link::event::JoinRequest& request) {
   engine_calls[completion] = [this, handle = request.handle, grant = std::move(*grant),
                               who = request.ask.name](Result<> written) {
     if (written) spdlog::info("{} joined the realm", who);
-    transport->answer_join(
-        handle, written ? Result<identity::JoinGrant>(grant) : tl::unexpected<Error>(written.error()));
+    transport->answer_join(handle,
+                           written ? Result<identity::JoinGrant>(grant) : tl::unexpected<Error>(written.error()));
   };
   engine->persist({{"d/tokens", tokens.serialize()}}, completion);
 }
@@ -154,8 +149,7 @@ void Daemon::Impl::renew_certificate() {
     }
     identity.chain = *chain;
     (void)transport->update_identity(*chain);
-    if (auto saved = identity::save_identity(home.dir(), identity); !saved)
-      spdlog::warn("{}", saved.error().message);
+    if (auto saved = identity::save_identity(home.dir(), identity); !saved) spdlog::warn("{}", saved.error().message);
     return;
   }
   const auto ask = identity::make_renewal_ask(identity.keys.key, identity.chain, wall_now());

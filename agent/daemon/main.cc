@@ -15,8 +15,7 @@ namespace {
 // The message of a line as a JSON string: what users and peers said ends up in logs.
 class JsonMessage : public spdlog::custom_flag_formatter {
  public:
-  void format(const spdlog::details::log_msg& message, const std::tm& /*time*/,
-              spdlog::memory_buf_t& out) override {
+  void format(const spdlog::details::log_msg& message, const std::tm& /*time*/, spdlog::memory_buf_t& out) override {
     out.push_back('"');
     for (const char c : message.payload) {
       if (c == '"' || c == '\\') {
@@ -38,8 +37,7 @@ void start_logging(const shoal::settings::Settings& settings) {
   spdlog::set_default_logger(logger);
   if (settings.text("log_format") == "json") {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
-    formatter->add_flag<JsonMessage>('*').set_pattern(
-        R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%*})");
+    formatter->add_flag<JsonMessage>('*').set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":%*})");
     spdlog::set_formatter(std::move(formatter));
   } else {
     spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %L %v");

@@ -49,12 +49,12 @@ void write_overlay(Exposition& out, const overlay::Overlay& overlay) {
 
 void write_tasks(Exposition& out, const wire::Dynamic& totals) {
   out.gauge("shoal_apps_running", "Applications whose master is this agent.", count_of(totals, "apps"));
-  out.counter("shoal_tasks_submitted_total", "Tasks submitted to this agent as master.",
-              count_of(totals, "submitted"));
+  out.counter("shoal_tasks_submitted_total", "Tasks submitted to this agent as master.", count_of(totals, "submitted"));
   out.family("shoal_tasks_ended_total", MetricType::kCounter, "Tasks of this master that ended, by how.");
   for (const char* state : {"done", "failed", "cancelled"}) out.sample(count_of(totals, state), {{"state", state}});
-  out.family("shoal_tasks", MetricType::kGauge,
-             "Tasks now: unfinished of this master; queued to be placed and waiting for units or inputs on this agent.");
+  out.family(
+      "shoal_tasks", MetricType::kGauge,
+      "Tasks now: unfinished of this master; queued to be placed and waiting for units or inputs on this agent.");
   out.sample(count_of(totals, "unfinished"), {{"state", "unfinished"}});
   out.sample(count_of(totals, "queued"), {{"state", "queued"}});
   out.sample(count_of(totals, "waiting_here"), {{"state", "waiting"}});
@@ -177,7 +177,8 @@ std::string Daemon::Impl::describe_metrics(const wire::Dynamic& task_totals) con
   out.sample(local.broken, {{"event", "broken"}}).sample(local.slow, {{"event", "slow"}});
   const auto http = gateway->counters();
   out.counter("shoal_http_requests_total", "Requests to the HTTP gateway.", http.requests);
-  out.family("shoal_http_refused_total", MetricType::kCounter, "Connections to the HTTP gateway that were ended, by why.");
+  out.family("shoal_http_refused_total", MetricType::kCounter,
+             "Connections to the HTTP gateway that were ended, by why.");
   out.sample(http.refused, {{"cause", "refused"}}).sample(http.timed_out, {{"cause", "slow"}});
   return out.text();
 }

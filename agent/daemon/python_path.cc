@@ -74,7 +74,8 @@ std::string find_python(const std::string& wanted) {
 
 std::string no_python(const std::string& wanted) {
   if (wanted.empty()) return "no Python interpreter was found; install python3, or name one with --python";
-  return "the Python interpreter " + wanted + " cannot be run here, so Python tasks go to other agents; install it, or name another with --python";
+  return "the Python interpreter " + wanted +
+         " cannot be run here, so Python tasks go to other agents; install it, or name another with --python";
 }
 
 }  // namespace shoal::daemon

@@ -105,8 +105,7 @@ void Daemon::Impl::on_request(const Requester& from, const std::string& method, 
   if (handler == kHandlers.end()) {
     reply(from,
           fail(Code::kUnsupported,
-               fmt::format("this agent knows no request \"{}\"; do the versions of client and agent match?",
-                           method)));
+               fmt::format("this agent knows no request \"{}\"; do the versions of client and agent match?", method)));
     return;
   }
   (this->*handler->second)(from, params);
@@ -169,9 +168,8 @@ void Daemon::Impl::ask_agent(const wire::Address& agent, const std::string& meth
   envelope.target = agent;
   envelope.body = wire::encode(message);
   if (!route(std::move(envelope))) {
-    done(fail(
-        Code::kUnavailable,
-        fmt::format("agent {} cannot be reached now; `shoal topology` shows who can", agent.agent.brief())));
+    done(fail(Code::kUnavailable,
+              fmt::format("agent {} cannot be reached now; `shoal topology` shows who can", agent.agent.brief())));
     return;
   }
   asks[message.id] = {std::move(done), agent::Reactor::now() + timeout};
@@ -217,8 +215,8 @@ Result<wire::Address> Daemon::Impl::find_agent(const std::string& text) const {
     const bool match = member.name == text || (text.size() >= 4 && member.id.hex().starts_with(text));
     if (!match) return;
     if (path.empty() || member.home != path.back()) path.push_back(member.home);
-    const bool known = std::any_of(found.begin(), found.end(),
-                                   [&](const auto& address) { return address.agent == member.id; });
+    const bool known =
+        std::any_of(found.begin(), found.end(), [&](const auto& address) { return address.agent == member.id; });
     if (!known) found.push_back({member.id, std::move(path)});
   };
   std::vector<RegionId> path = node->address().path;
@@ -226,13 +224,11 @@ Result<wire::Address> Daemon::Impl::find_agent(const std::string& text) const {
   if (!path.empty()) path.pop_back();
   for (const auto& [id, member] : node->overlay().members(overlay::Scope::kParent)) consider(member, path);
   if (found.empty()) {
-    return fail(
-        Code::kNotFound,
-        fmt::format("this agent knows no agent \"{}\"; `shoal agents` lists the ones it knows", text));
+    return fail(Code::kNotFound,
+                fmt::format("this agent knows no agent \"{}\"; `shoal agents` lists the ones it knows", text));
   }
   if (found.size() > 1)
-    return fail(Code::kInvalid,
-                fmt::format("\"{}\" fits {} agents; give more of its id", text, found.size()));
+    return fail(Code::kInvalid, fmt::format("\"{}\" fits {} agents; give more of its id", text, found.size()));
   return found.front();
 }
 

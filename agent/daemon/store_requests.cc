@@ -18,13 +18,11 @@ constexpr std::int64_t kReplicasMax = 16;
 
 Result<storage::Level> parse_level(const std::string& text) {
   static const std::map<std::string, storage::Level, std::less<>> kLevels = {
-      {"memory", storage::Level::kMemory}, {"process", storage::Level::kProcess},
-      {"local", storage::Level::kLocal},   {"region", storage::Level::kRegion},
-      {"parent", storage::Level::kParent}, {"cloud", storage::Level::kCloud}};
+      {"memory", storage::Level::kMemory}, {"process", storage::Level::kProcess}, {"local", storage::Level::kLocal},
+      {"region", storage::Level::kRegion}, {"parent", storage::Level::kParent},   {"cloud", storage::Level::kCloud}};
   auto it = kLevels.find(text);
   if (it == kLevels.end()) {
-    return fail(Code::kInvalid,
-                fmt::format("a receipt is one of local, region, parent or cloud, not \"{}\"", text));
+    return fail(Code::kInvalid, fmt::format("a receipt is one of local, region, parent or cloud, not \"{}\"", text));
   }
   return it->second;
 }
@@ -90,8 +88,8 @@ void Daemon::Impl::request_store_put(const Requester& from, const Params& params
   }
   const std::int64_t replicas = params.int_or("replicas", 2);
   if (replicas < 1 || replicas > kReplicasMax) {
-    reply(from, fail(Code::kInvalid,
-                     fmt::format("replicas takes a number from 1 to {}, not {}", kReplicasMax, replicas)));
+    reply(from,
+          fail(Code::kInvalid, fmt::format("replicas takes a number from 1 to {}, not {}", kReplicasMax, replicas)));
     return;
   }
   struct Put {
@@ -112,9 +110,8 @@ void Daemon::Impl::request_store_put(const Requester& from, const Params& params
         client::Shared{params.text_or("shared", ""), static_cast<std::uint64_t>(params.int_or("size", 0))};
     auto path = values->path_of(value);
     if (!path || from.remote) {
-      reply(from,
-            fail(Code::kInvalid,
-                 "store.put needs \"bytes\", or \"shared\" with the name of a file of this agent's arena"));
+      reply(from, fail(Code::kInvalid,
+                       "store.put needs \"bytes\", or \"shared\" with the name of a file of this agent's arena"));
       return;
     }
     put->shared = value;
@@ -173,13 +170,11 @@ void Daemon::Impl::request_store_put(const Requester& from, const Params& params
 }
 
 // Calls `then` with the object that "object" or "alias" names, or answers that there is none.
-void Daemon::Impl::with_object(const Requester& from, const Params& params,
-                               std::function<void(ObjectId)> then) {
+void Daemon::Impl::with_object(const Requester& from, const Params& params, std::function<void(ObjectId)> then) {
   if (const auto* text = params["object"].as_text()) {
     auto object = ObjectId::from_hex_text(*text);
     if (!object) {
-      reply(from,
-            fail(Code::kInvalid, fmt::format("\"{}\" is not an object id (32 hexadecimal digits)", *text)));
+      reply(from, fail(Code::kInvalid, fmt::format("\"{}\" is not an object id (32 hexadecimal digits)", *text)));
       return;
     }
     then(*object);
@@ -192,20 +187,18 @@ void Daemon::Impl::with_object(const Requester& from, const Params& params,
   }
   storage::in::GetRecord get;
   get.name = std::string(kAliasPrefix) + alias;
-  call_store<storage::in::GetRecord, storage::out::RecordGot>(get, [this, from, alias,
-                                                                    then = std::move(then)](
-                                                                       storage::out::RecordGot& got) {
-    auto object = got.record && !got.record->deleted ? ObjectId::from_bytes(got.record->value) : std::nullopt;
-    if (!object) {
-      const bool absent = got.record.has_value() || got.record.error().code == Code::kNotFound;
-      reply(from,
-            absent ? fail(Code::kNotFound,
-                          fmt::format("there is no alias \"{}\"; `shoal objects` lists what there is", alias))
-                   : tl::unexpected<Error>(got.record.error()));
-      return;
-    }
-    then(*object);
-  });
+  call_store<storage::in::GetRecord, storage::out::RecordGot>(
+      get, [this, from, alias, then = std::move(then)](storage::out::RecordGot& got) {
+        auto object = got.record && !got.record->deleted ? ObjectId::from_bytes(got.record->value) : std::nullopt;
+        if (!object) {
+          const bool absent = got.record.has_value() || got.record.error().code == Code::kNotFound;
+          reply(from, absent ? fail(Code::kNotFound,
+                                    fmt::format("there is no alias \"{}\"; `shoal objects` lists what there is", alias))
+                             : tl::unexpected<Error>(got.record.error()));
+          return;
+        }
+        then(*object);
+      });
 }
 
 void Daemon::Impl::request_store_get(const Requester& from, const Params& params) {
@@ -226,8 +219,7 @@ void Daemon::Impl::request_store_get(const Requester& from, const Params& params
 
 void Daemon::Impl::deliver_object(const Requester& to, const storage::Manifest& manifest, bool inline_bytes) {
   const auto answer = [this, to, manifest, inline_bytes](const client::Value& value) {
-    wire::Dynamic::Map out{
-        {"object", manifest.object.hex()}, {"type", manifest.type}, {"size", manifest.bytes}};
+    wire::Dynamic::Map out{{"object", manifest.object.hex()}, {"type", manifest.type}, {"size", manifest.bytes}};
     if (manifest.bytes > kInlineReplyMax && !inline_bytes) {
       out["shared"] =
           std::get<client::Shared>(value).name;  // the client's from now on: it removes the file once mapped
@@ -264,8 +256,7 @@ void Daemon::Impl::deliver_object(const Requester& to, const storage::Manifest& 
         reply(to, tl::unexpected<Error>(incoming.error()));
         return;
       }
-      const bool whole =
-          ::pwrite(incoming->fd, bytes->data(), bytes->size(), 0) == static_cast<ssize_t>(bytes->size());
+      const bool whole = ::pwrite(incoming->fd, bytes->data(), bytes->size(), 0) == static_cast<ssize_t>(bytes->size());
       ::close(incoming->fd);
       if (whole) {
         answer(incoming->value);
@@ -282,33 +273,31 @@ void Daemon::Impl::deliver_object(const Requester& to, const storage::Manifest& 
   }
   auto holders = manifest.holders;
   std::erase_if(holders, [this](const wire::Address& holder) { return holder.agent == identity.id(); });
-  transfer->fetch(
-      agent::Reactor::now(), fmt::format("object/{}#{}", manifest.object.hex(), ++last_call),
-      std::move(holders), [this, to, manifest, answer](Result<client::Value> value) {
-        if (!value) {
-          reply(to, tl::unexpected<Error>(value.error()));
-          return;
-        }
-        auto content = read_file(*values->path_of(*value));
-        if (!content || identity::object_id_of(*content) != manifest.object) {
-          values->discard(*value);
-          reply(to, fail(Code::kCorrupt, fmt::format("the copy of {} that arrived is damaged; try again",
-                                                     manifest.object.hex())));
-          return;
-        }
-        answer(*value);
-      });
+  transfer->fetch(agent::Reactor::now(), fmt::format("object/{}#{}", manifest.object.hex(), ++last_call),
+                  std::move(holders), [this, to, manifest, answer](Result<client::Value> value) {
+                    if (!value) {
+                      reply(to, tl::unexpected<Error>(value.error()));
+                      return;
+                    }
+                    auto content = read_file(*values->path_of(*value));
+                    if (!content || identity::object_id_of(*content) != manifest.object) {
+                      values->discard(*value);
+                      reply(to, fail(Code::kCorrupt, fmt::format("the copy of {} that arrived is damaged; try again",
+                                                                 manifest.object.hex())));
+                      return;
+                    }
+                    answer(*value);
+                  });
 }
 
 void Daemon::Impl::request_store_locate(const Requester& from, const Params& params) {
   with_object(from, params, [this, from](ObjectId object) {
     storage::in::Locate locate;
     locate.object = object;
-    call_store<storage::in::Locate, storage::out::Located>(
-        locate, [this, from](storage::out::Located& located) {
-          reply(from, located.manifest ? Answer(describe(*located.manifest))
-                                       : tl::unexpected<Error>(located.manifest.error()));
-        });
+    call_store<storage::in::Locate, storage::out::Located>(locate, [this, from](storage::out::Located& located) {
+      reply(from,
+            located.manifest ? Answer(describe(*located.manifest)) : tl::unexpected<Error>(located.manifest.error()));
+    });
   });
 }
 
@@ -333,8 +322,7 @@ void Daemon::Impl::request_store_set_alias(const Requester& from, const Params& 
   auto level = parse_level(params.text_or("wait_for", "local"));
   if (alias.empty() || !object || !level) {
     reply(from, !level ? tl::unexpected<Error>(level.error())
-                       : fail(Code::kInvalid,
-                              "an alias needs a name and the id of an object (32 hexadecimal digits)"));
+                       : fail(Code::kInvalid, "an alias needs a name and the id of an object (32 hexadecimal digits)"));
     return;
   }
   storage::in::SetRecord set;
@@ -342,12 +330,11 @@ void Daemon::Impl::request_store_set_alias(const Requester& from, const Params& 
   set.value = Bytes(object->bytes());
   set.must_be_new = params.bool_or("must_be_new", false);
   set.wait_for = *level;
-  call_store<storage::in::SetRecord, storage::out::RecordSet>(
-      set, [this, from, alias](storage::out::RecordSet& done) {
-        reply(from, done.record ? Answer(wire::Dynamic(wire::Dynamic::Map{
-                                      {"alias", alias}, {"epoch", done.record->epoch.value()}}))
-                                : tl::unexpected<Error>(done.record.error()));
-      });
+  call_store<storage::in::SetRecord, storage::out::RecordSet>(set, [this, from, alias](storage::out::RecordSet& done) {
+    reply(from, done.record
+                    ? Answer(wire::Dynamic(wire::Dynamic::Map{{"alias", alias}, {"epoch", done.record->epoch.value()}}))
+                    : tl::unexpected<Error>(done.record.error()));
+  });
 }
 
 void Daemon::Impl::request_store_get_alias(const Requester& from, const Params& params) {
@@ -360,11 +347,10 @@ void Daemon::Impl::request_store_delete_alias(const Requester& from, const Param
   storage::in::SetRecord set;
   set.name = std::string(kAliasPrefix) + params.text_or("alias", "");
   set.remove = true;
-  call_store<storage::in::SetRecord, storage::out::RecordSet>(
-      set, [this, from](storage::out::RecordSet& done) {
-        reply(from, done.record ? Answer(wire::Dynamic(wire::Dynamic::Map{{"deleted", true}}))
-                                : tl::unexpected<Error>(done.record.error()));
-      });
+  call_store<storage::in::SetRecord, storage::out::RecordSet>(set, [this, from](storage::out::RecordSet& done) {
+    reply(from, done.record ? Answer(wire::Dynamic(wire::Dynamic::Map{{"deleted", true}}))
+                            : tl::unexpected<Error>(done.record.error()));
+  });
 }
 
 void Daemon::Impl::request_store_list(const Requester& from, const Params& /*params*/) {
@@ -392,7 +378,7 @@ void Daemon::Impl::request_store_list(const Requester& from, const Params& /*par
               merged["object"] = row.text_or("id", "");
               auto object = ObjectId::from_hex_text(row.text_or("id", ""));
               auto known = object ? names.extract(*object) : std::map<ObjectId, std::string>::node_type{};
-          if (!known.empty()) merged["alias"] = known.mapped();
+              if (!known.empty()) merged["alias"] = known.mapped();
               rows.emplace_back(std::move(merged));
             }
           }

@@ -119,8 +119,8 @@ void Daemon::Impl::carry_out(std::vector<edge::Output>& outputs) {
     }
     void operator()(edge::out::Publish& publish) const {
       std::vector<streams::Output> more;
-      self.broker->on_request(agent::Reactor::now(), streams::kEdgeClient, publish.id, publish.method,
-                              publish.params, more);
+      self.broker->on_request(agent::Reactor::now(), streams::kEdgeClient, publish.id, publish.method, publish.params,
+                              more);
       self.carry_out(more);
     }
     void operator()(edge::out::Trace& trace) const { spdlog::info("edge: {}", trace.event); }

@@ -100,8 +100,7 @@ void Transfer::start_waiting(Instant now) {
 void Transfer::start(Instant now, Fetch& fetch) {
   if (fetch.holder >= fetch.holders.size()) {
     const std::string why = fetch.last_problem.empty() ? "nobody is known to hold it" : fetch.last_problem;
-    finish(now, fetch.id,
-           fail(Code::kUnavailable, fmt::format("{} cannot be brought here: {}", fetch.key, why)));
+    finish(now, fetch.id, fail(Code::kUnavailable, fmt::format("{} cannot be brought here: {}", fetch.key, why)));
     return;
   }
   fetch.under_way.clear();
@@ -173,8 +172,7 @@ void Transfer::on_frame(Instant now, const wire::Envelope& envelope) {
   auto it = fetches_.find(part->id);
   if (it == fetches_.end()) return;
   Fetch& fetch = it->second;
-  if (fetch.holder >= fetch.holders.size() || fetch.holders[fetch.holder].agent != envelope.source.agent)
-    return;
+  if (fetch.holder >= fetch.holders.size() || fetch.holders[fetch.holder].agent != envelope.source.agent) return;
   auto expected = fetch.under_way.find(part->offset);
   if (expected == fetch.under_way.end()) return;
   fetch.under_way.erase(expected);
@@ -206,8 +204,7 @@ void Transfer::on_frame(Instant now, const wire::Envelope& envelope) {
   }
   bytes_in_ += part->bytes.size();
   // Whole up to the first part that is still missing: a relay may have lost one in between.
-  fetch.received =
-      fetch.under_way.empty() ? std::min(fetch.asked, fetch.total) : fetch.under_way.begin()->first;
+  fetch.received = fetch.under_way.empty() ? std::min(fetch.asked, fetch.total) : fetch.under_way.begin()->first;
   if (fetch.received >= fetch.total && fetch.under_way.empty()) {
     finish(now, fetch.id, fetch.incoming.value);
     return;

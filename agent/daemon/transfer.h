@@ -38,8 +38,7 @@ class Transfer {
     bool is_file = false;
     Bytes bytes;
   };
-  using ReadPart =
-      std::function<Result<Part>(const std::string& key, std::uint64_t offset, std::uint32_t length)>;
+  using ReadPart = std::function<Result<Part>(const std::string& key, std::uint64_t offset, std::uint32_t length)>;
   using Send = std::function<bool(wire::Envelope)>;  // false: no way to the target now
 
   Transfer(ValueTable& values, ReadPart read, Send send, TransferLimits limits = {});

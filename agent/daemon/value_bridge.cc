@@ -44,15 +44,13 @@ Result<Transfer::Part> read_file_part(const std::string& path, std::uint64_t off
 
 }  // namespace
 
-Result<Transfer::Part> Daemon::Impl::read_part(const std::string& key, std::uint64_t offset,
-                                               std::uint32_t length) {
+Result<Transfer::Part> Daemon::Impl::read_part(const std::string& key, std::uint64_t offset, std::uint32_t length) {
   if (auto object = object_of(key)) {
     auto manifest = engine->manifest(*object);
     if (!manifest) return tl::unexpected<Error>(manifest.error());
     auto bytes = engine->get_range(*object, offset, length);
     if (!bytes) {
-      if (bytes.error().code == Code::kCorrupt)
-        inputs.emplace_back(node::in::Storage(storage::in::Corrupt{*object}));
+      if (bytes.error().code == Code::kCorrupt) inputs.emplace_back(node::in::Storage(storage::in::Corrupt{*object}));
       return tl::unexpected<Error>(bytes.error());
     }
     return Transfer::Part{manifest->bytes, false, std::move(*bytes)};
@@ -73,16 +71,15 @@ void Daemon::Impl::fetch_value(const scheduler::out::Fetch& fetch) {
     inputs.emplace_back(node::in::Scheduler(scheduler::in::Fetched{fetch.key, true, {}, *here}));
     return;
   }
-  transfer->fetch(agent::Reactor::now(), fetch.key, fetch.holders,
-                  [this, key = fetch.key](Result<client::Value> value) {
-                    scheduler::in::Fetched fetched{
-                        key, value.has_value(), value ? std::string() : value.error().message, {}};
-                    if (value) {
-                      values->keep(key, *value);
-                      fetched.value = *value;
-                    }
-                    inputs.emplace_back(node::in::Scheduler(std::move(fetched)));
-                  });
+  transfer->fetch(
+      agent::Reactor::now(), fetch.key, fetch.holders, [this, key = fetch.key](Result<client::Value> value) {
+        scheduler::in::Fetched fetched{key, value.has_value(), value ? std::string() : value.error().message, {}};
+        if (value) {
+          values->keep(key, *value);
+          fetched.value = *value;
+        }
+        inputs.emplace_back(node::in::Scheduler(std::move(fetched)));
+      });
 }
 
 // A persistent object as a task's parameter: found through the directory, put into the arena.
@@ -97,30 +94,28 @@ void Daemon::Impl::fetch_object(const std::string& key, ObjectId object) {
   };
   storage::in::Locate locate;
   locate.object = object;
-  call_store<storage::in::Locate, storage::out::Located>(
-      locate, [this, key, object, finish](storage::out::Located& located) {
-        if (!located.manifest) {
-          finish(tl::unexpected<Error>(located.manifest.error()));
-          return;
-        }
-        if (auto bytes = engine->get(object)) {
-          auto incoming = values->create(key, bytes->size(), false);
-          if (!incoming) {
-            finish(tl::unexpected<Error>(incoming.error()));
-            return;
-          }
-          const bool whole =
-              ::pwrite(incoming->fd, bytes->data(), bytes->size(), 0) == static_cast<ssize_t>(bytes->size());
-          ::close(incoming->fd);
-          finish(whole ? Result<client::Value>(incoming->value)
-                       : fail(Code::kExhausted, "no room for the object in shared memory"));
-          return;
-        }
-        auto holders = located.manifest->holders;
-        std::erase_if(holders, [this](const wire::Address& holder) { return holder.agent == identity.id(); });
-        transfer->fetch(agent::Reactor::now(), fmt::format("{}#{}", key, ++last_call), std::move(holders),
-                        finish);
-      });
+  call_store<storage::in::Locate, storage::out::Located>(locate, [this, key, object,
+                                                                  finish](storage::out::Located& located) {
+    if (!located.manifest) {
+      finish(tl::unexpected<Error>(located.manifest.error()));
+      return;
+    }
+    if (auto bytes = engine->get(object)) {
+      auto incoming = values->create(key, bytes->size(), false);
+      if (!incoming) {
+        finish(tl::unexpected<Error>(incoming.error()));
+        return;
+      }
+      const bool whole = ::pwrite(incoming->fd, bytes->data(), bytes->size(), 0) == static_cast<ssize_t>(bytes->size());
+      ::close(incoming->fd);
+      finish(whole ? Result<client::Value>(incoming->value)
+                   : fail(Code::kExhausted, "no room for the object in shared memory"));
+      return;
+    }
+    auto holders = located.manifest->holders;
+    std::erase_if(holders, [this](const wire::Address& holder) { return holder.agent == identity.id(); });
+    transfer->fetch(agent::Reactor::now(), fmt::format("{}#{}", key, ++last_call), std::move(holders), finish);
+  });
 }
 
 void Daemon::Impl::pull_object(const storage::out::Pull& pull) {

@@ -33,8 +33,7 @@ Result<ValueTable> ValueTable::open(std::string arena_dir, std::string files_dir
   fs::remove_all(arena_dir, error);
   for (const auto& dir : {arena_dir, files_dir}) {
     fs::create_directories(dir, error);
-    if (error)
-      return fail(Code::kUnavailable, fmt::format("cannot make the directory {}: {}", dir, error.message()));
+    if (error) return fail(Code::kUnavailable, fmt::format("cannot make the directory {}: {}", dir, error.message()));
   }
   fs::permissions(arena_dir, fs::perms::owner_all, error);
   return ValueTable(std::move(arena_dir), std::move(files_dir));
@@ -97,8 +96,7 @@ Result<ValueTable::Incoming> ValueTable::create(const std::string& key, std::uin
     incoming.value = client::Shared{name, bytes};
   }
   incoming.fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-  if (incoming.fd < 0)
-    return fail(Code::kUnavailable, fmt::format("cannot create {}: {}", path, std::strerror(errno)));
+  if (incoming.fd < 0) return fail(Code::kUnavailable, fmt::format("cannot create {}: {}", path, std::strerror(errno)));
   // Space is taken before a byte is written: a full tmpfs would otherwise kill the writer of a mapping.
   const int full = bytes == 0 ? 0 : ::posix_fallocate(incoming.fd, 0, static_cast<off_t>(bytes));
   if (full != 0) {

@@ -60,19 +60,40 @@ enum class Fit : std::uint8_t { kYes, kNo, kUnknown };
 Fit read_message(Kind kind, wire::Node node, ClientMessage& out) {
   bool ok = false;
   switch (kind) {
-    case Kind::kRegister: ok = read_as<client::Register>(node, out); break;
-    case Kind::kSubmit: ok = read_as<client::Submit>(node, out); break;
-    case Kind::kPutData: ok = read_as<client::PutData>(node, out); break;
-    case Kind::kWait: ok = read_as<client::Wait>(node, out); break;
-    case Kind::kBarrier: ok = read_as<client::Barrier>(node, out); break;
-    case Kind::kRelease: ok = read_as<client::Release>(node, out); break;
-    case Kind::kRequest: ok = read_as<client::Request>(node, out); break;
+    case Kind::kRegister:
+      ok = read_as<client::Register>(node, out);
+      break;
+    case Kind::kSubmit:
+      ok = read_as<client::Submit>(node, out);
+      break;
+    case Kind::kPutData:
+      ok = read_as<client::PutData>(node, out);
+      break;
+    case Kind::kWait:
+      ok = read_as<client::Wait>(node, out);
+      break;
+    case Kind::kBarrier:
+      ok = read_as<client::Barrier>(node, out);
+      break;
+    case Kind::kRelease:
+      ok = read_as<client::Release>(node, out);
+      break;
+    case Kind::kRequest:
+      ok = read_as<client::Request>(node, out);
+      break;
     case Kind::kOpenGroup:
     case Kind::kCloseGroup:
-    case Kind::kCancelGroup: ok = read_group(kind, node, out); break;
-    case Kind::kDone: ok = read_as<client::Done>(node, out); break;
-    case Kind::kBlocked: ok = read_as<client::Blocked>(node, out); break;
-    default: return Fit::kUnknown;
+    case Kind::kCancelGroup:
+      ok = read_group(kind, node, out);
+      break;
+    case Kind::kDone:
+      ok = read_as<client::Done>(node, out);
+      break;
+    case Kind::kBlocked:
+      ok = read_as<client::Blocked>(node, out);
+      break;
+    default:
+      return Fit::kUnknown;
   }
   return ok ? Fit::kYes : Fit::kNo;
 }
@@ -81,22 +102,26 @@ Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return fail(Code::kInvalid, fmt::format("the socket path '{}' has {} bytes, and a Unix socket takes at most {}: choose "
-                                            "a shorter home directory",
-                                            path, path.size(), sizeof address.sun_path - 1));
+    return fail(Code::kInvalid,
+                fmt::format("the socket path '{}' has {} bytes, and a Unix socket takes at most {}: choose "
+                            "a shorter home directory",
+                            path, path.size(), sizeof address.sun_path - 1));
   }
   path.copy(address.sun_path, path.size());
   return address;
 }
 
-const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
+const sockaddr* generic(const sockaddr_un& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
 
 // Removes a socket file that no process listens on.
 Result<> clear_stale(const std::string& path, const sockaddr_un& address) {
-  struct stat info {};
+  struct stat info{};
   if (::lstat(path.c_str(), &info) != 0) return {};
   if (!S_ISSOCK(info.st_mode)) {
-    return fail(Code::kInvalid, fmt::format("'{}' exists and is not a socket: move it away or choose another path", path));
+    return fail(Code::kInvalid,
+                fmt::format("'{}' exists and is not a socket: move it away or choose another path", path));
   }
   const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (probe < 0) return fail(Code::kExhausted, fmt::format("no descriptor for a socket: {}", ::strerror(errno)));
@@ -104,7 +129,8 @@ Result<> clear_stale(const std::string& path, const sockaddr_un& address) {
   const int why = errno;
   ::close(probe);
   if (answered) {
-    return fail(Code::kExists, fmt::format("another agent listens on '{}': stop it, or give this one a home of its own", path));
+    return fail(Code::kExists,
+                fmt::format("another agent listens on '{}': stop it, or give this one a home of its own", path));
   }
   if (why != ECONNREFUSED) {
     return fail(Code::kDenied, fmt::format("cannot tell whether '{}' is in use: {}", path, ::strerror(why)));
@@ -123,8 +149,8 @@ struct ClientServer::Connection {
   bool is_executor = false;
   bool in_unflushed = false;
   std::uint32_t interest = EPOLLIN;
-  std::string input;        // the part of a frame that has arrived
-  std::string output;       // frames; the first `written` bytes are gone
+  std::string input;   // the part of a frame that has arrived
+  std::string output;  // frames; the first `written` bytes are gone
   std::size_t written = 0;
   std::string gone_reason;  // set once dropped
 
@@ -133,7 +159,10 @@ struct ClientServer::Connection {
 };
 
 ClientServer::ClientServer(agent::Reactor& reactor, Sink sink, ClientServerLimits limits)
-    : reactor_(reactor), sink_(std::move(sink)), limits_(limits), scratch_(limits.read_bytes_per_turn),
+    : reactor_(reactor),
+      sink_(std::move(sink)),
+      limits_(limits),
+      scratch_(limits.read_bytes_per_turn),
       encoder_(std::make_unique<wire::Encoder>()) {
   bury_timer_ = reactor_.add_timer([this] { bury(); });
   accept_timer_ = reactor_.add_timer([this] { std::ignore = reactor_.modify(listen_fd_, EPOLLIN); });
@@ -167,7 +196,9 @@ Result<> ClientServer::listen(const std::string& path) {
   if (::bind(fd, generic(*address), sizeof *address) != 0 || ::listen(fd, kBacklog) != 0) {
     const int why = errno;
     ::close(fd);
-    const Code code = why == EADDRINUSE ? Code::kExists : why == EACCES || why == EROFS ? Code::kDenied : Code::kUnavailable;
+    const Code code = why == EADDRINUSE               ? Code::kExists
+                      : why == EACCES || why == EROFS ? Code::kDenied
+                                                      : Code::kUnavailable;
     return fail(code, fmt::format("cannot listen on '{}': {}", path, ::strerror(why)));
   }
   ::chmod(path.c_str(), 0600);
@@ -311,9 +342,11 @@ void ClientServer::take_frame(Connection& connection, std::string_view frame) {
   }
   ClientFrame event{connection.id, {}};
   switch (read_message(kind, root.at(1), event.message)) {
-    case Fit::kYes: return sink_(std::move(event));
+    case Fit::kYes:
+      return sink_(std::move(event));
     case Fit::kNo:
-      return refuse(connection, Code::kInvalid, fmt::format("a message of kind {} does not have the fields of its kind", raw_kind));
+      return refuse(connection, Code::kInvalid,
+                    fmt::format("a message of kind {} does not have the fields of its kind", raw_kind));
     case Fit::kUnknown:
       return refuse(connection, Code::kUnsupported, fmt::format("no client sends messages of kind {}", raw_kind));
   }
@@ -321,12 +354,14 @@ void ClientServer::take_frame(Connection& connection, std::string_view frame) {
 
 void ClientServer::greet(Connection& connection, wire::Node message) {
   ClientConnected event{connection.id, {}, connection.peer_pid};
-  if (!wire::get(message, event.hello)) return refuse(connection, Code::kInvalid, "Hello does not have the expected fields");
+  if (!wire::get(message, event.hello))
+    return refuse(connection, Code::kInvalid, "Hello does not have the expected fields");
   if (event.hello.version != client::kProtocolVersion) {
-    return refuse(connection, Code::kUnsupported,
-                  fmt::format("the program speaks version {} of the client protocol, this agent version {}: install the "
-                              "SDK that belongs to this agent",
-                              event.hello.version, client::kProtocolVersion));
+    return refuse(
+        connection, Code::kUnsupported,
+        fmt::format("the program speaks version {} of the client protocol, this agent version {}: install the "
+                    "SDK that belongs to this agent",
+                    event.hello.version, client::kProtocolVersion));
   }
   connection.greeted = true;
   connection.is_executor = event.hello.role == "executor";
@@ -336,7 +371,8 @@ void ClientServer::greet(Connection& connection, wire::Node message) {
 void ClientServer::enqueue(Connection& connection) {
   const std::string_view frame = encoder_->view();
   if (frame.size() > client::kFrameMax) {
-    return drop(connection, fmt::format("a message of {} bytes was due to it, and {} are the most", frame.size(), client::kFrameMax));
+    return drop(connection, fmt::format("a message of {} bytes was due to it, and {} are the most", frame.size(),
+                                        client::kFrameMax));
   }
   append_length(connection.output, frame.size());
   connection.output.append(frame);
@@ -369,7 +405,8 @@ void ClientServer::flush() {
 
 void ClientServer::write_to(Connection& connection) {
   while (connection.unsent() > 0) {
-    const ssize_t sent = ::send(connection.fd, connection.output.data() + connection.written, connection.unsent(), MSG_NOSIGNAL);
+    const ssize_t sent =
+        ::send(connection.fd, connection.output.data() + connection.written, connection.unsent(), MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) break;

@@ -28,9 +28,9 @@ namespace shoal::executor {
 
 struct ClientServerLimits {
   std::size_t clients_max = 4096;
-  std::size_t greeting_bytes_max = 1 << 20;        // of the first frame
-  std::size_t output_pause_bytes = 8 << 20;        // unread output at which a client is no longer read from
-  std::size_t output_bytes_max = 512 << 20;        // unread output at which it is dropped
+  std::size_t greeting_bytes_max = 1 << 20;  // of the first frame
+  std::size_t output_pause_bytes = 8 << 20;  // unread output at which a client is no longer read from
+  std::size_t output_bytes_max = 512 << 20;  // unread output at which it is dropped
   std::size_t read_bytes_per_turn = 256 << 10;
 };
 
@@ -60,13 +60,34 @@ using ClientEvent = std::variant<ClientConnected, ClientFrame, ClientGone>;
 // The kind that a message of one of these types travels under.
 template <class T>
 constexpr client::Kind kind_of();
-template <> constexpr client::Kind kind_of<client::Welcome>() { return client::Kind::kWelcome; }
-template <> constexpr client::Kind kind_of<client::Reply>() { return client::Kind::kReply; }
-template <> constexpr client::Kind kind_of<client::Values>() { return client::Kind::kValues; }
-template <> constexpr client::Kind kind_of<client::Event>() { return client::Kind::kEvent; }
-template <> constexpr client::Kind kind_of<client::Function>() { return client::Kind::kFunction; }
-template <> constexpr client::Kind kind_of<client::Run>() { return client::Kind::kRun; }
-template <> constexpr client::Kind kind_of<client::Cancel>() { return client::Kind::kCancel; }
+template <>
+constexpr client::Kind kind_of<client::Welcome>() {
+  return client::Kind::kWelcome;
+}
+template <>
+constexpr client::Kind kind_of<client::Reply>() {
+  return client::Kind::kReply;
+}
+template <>
+constexpr client::Kind kind_of<client::Values>() {
+  return client::Kind::kValues;
+}
+template <>
+constexpr client::Kind kind_of<client::Event>() {
+  return client::Kind::kEvent;
+}
+template <>
+constexpr client::Kind kind_of<client::Function>() {
+  return client::Kind::kFunction;
+}
+template <>
+constexpr client::Kind kind_of<client::Run>() {
+  return client::Kind::kRun;
+}
+template <>
+constexpr client::Kind kind_of<client::Cancel>() {
+  return client::Kind::kCancel;
+}
 
 class ClientServer {
  public:

@@ -66,9 +66,13 @@ CommandRunner::CommandRunner(agent::Reactor& reactor, const ExecutorConfig& conf
   timer_ = reactor_.add_timer([this] { on_timer(); });
 }
 
-CommandRunner::~CommandRunner() { reactor_.remove_timer(timer_); }
+CommandRunner::~CommandRunner() {
+  reactor_.remove_timer(timer_);
+}
 
-void CommandRunner::run(client::Attempt attempt) { queue_.push_back(std::move(attempt)); }
+void CommandRunner::run(client::Attempt attempt) {
+  queue_.push_back(std::move(attempt));
+}
 
 void CommandRunner::start_queued() {
   while (!queue_.empty() && running_.size() < std::max<std::size_t>(config_.computing_units, 1)) {
@@ -92,8 +96,9 @@ Result<Fd> CommandRunner::open_stream(Running& running, AccessKind kind, std::ui
   auto pipe = make_pipe();
   if (!pipe) return tl::unexpected<Error>(pipe.error());
   auto& reader = stream == 1 ? running.out : running.err;
-  reader = std::make_unique<OutputReader>(reactor_, log_, std::move(pipe->read), stream,
-                                          [owner = OutputOwner{running.attempt.app, running.attempt.task}] { return owner; });
+  reader = std::make_unique<OutputReader>(
+      reactor_, log_, std::move(pipe->read), stream,
+      [owner = OutputOwner{running.attempt.app, running.attempt.task}] { return owner; });
   return std::move(pipe->write);
 }
 
@@ -173,7 +178,8 @@ void CommandRunner::on_end(std::uint64_t attempt, const Ending& ending) {
 
 bool CommandRunner::kill(std::uint64_t attempt, bool timed_out) {
   const Outcome outcome = timed_out ? Outcome::kTimedOut : Outcome::kCancelled;
-  const auto queued = std::find_if(queue_.begin(), queue_.end(), [attempt](const auto& a) { return a.attempt == attempt; });
+  const auto queued =
+      std::find_if(queue_.begin(), queue_.end(), [attempt](const auto& a) { return a.attempt == attempt; });
   if (queued != queue_.end()) {
     queue_.erase(queued);
     report_(AttemptResult{attempt, outcome, "cancelled before it started", {}, {}, 0});

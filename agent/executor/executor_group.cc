@@ -26,7 +26,9 @@ constexpr std::uint32_t kStartFailuresMax = 3;  // in a row, before waiting atte
 struct AttemptRef {
   const client::Attempt* attempt = nullptr;
 };
-void put(wire::Encoder& e, const AttemptRef& ref) { wire::put(e, *ref.attempt); }
+void put(wire::Encoder& e, const AttemptRef& ref) {
+  wire::put(e, *ref.attempt);
+}
 
 struct RunRef {
   std::vector<AttemptRef> attempts;
@@ -43,8 +45,8 @@ constexpr client::Kind kind_of<RunRef>() {
   return client::Kind::kRun;
 }
 
-ExecutorGroup::ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config, OutputLog& log,
-                             std::string language, std::string program, Events events)
+ExecutorGroup::ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config,
+                             OutputLog& log, std::string language, std::string program, Events events)
     : reactor_(reactor),
       server_(server),
       config_(config),
@@ -52,11 +54,14 @@ ExecutorGroup::ExecutorGroup(agent::Reactor& reactor, ClientServer& server, cons
       program_(std::move(program)),
       events_(std::move(events)),
       launcher_(reactor, config, log, recipe(),
-                {[this](const ExecutorEnd& end) { on_ended(end); }, [this](const std::string& token) { return owner_of(token); }}) {
+                {[this](const ExecutorEnd& end) { on_ended(end); },
+                 [this](const std::string& token) { return owner_of(token); }}) {
   timer_ = reactor_.add_timer([this] { on_timer(); });
 }
 
-ExecutorGroup::~ExecutorGroup() { reactor_.remove_timer(timer_); }
+ExecutorGroup::~ExecutorGroup() {
+  reactor_.remove_timer(timer_);
+}
 
 Launcher::Recipe ExecutorGroup::recipe() const {
   Launcher::Recipe recipe;
@@ -78,7 +83,8 @@ Launcher::Recipe ExecutorGroup::recipe() const {
 void ExecutorGroup::add_function(client::Function function) {
   const FunctionId id = function.function;
   if (functions_.size() >= config_.functions_max && !functions_.contains(id)) {
-    spdlog::error("function '{}' is not taken: this agent knows {} functions already", function.name, functions_.size());
+    spdlog::error("function '{}' is not taken: this agent knows {} functions already", function.name,
+                  functions_.size());
     return;
   }
   functions_[id] = std::move(function);
@@ -86,10 +92,13 @@ void ExecutorGroup::add_function(client::Function function) {
 
 void ExecutorGroup::run(client::Attempt attempt) {
   if (!functions_.contains(attempt.function)) {
-    events_.report(AttemptResult{attempt.attempt, Outcome::kException,
-                                 fmt::format("function {} of this task is not known to the agent that should run it",
-                                             attempt.function.brief()),
-                                 {}, {}, 0});
+    events_.report(AttemptResult{
+        attempt.attempt,
+        Outcome::kException,
+        fmt::format("function {} of this task is not known to the agent that should run it", attempt.function.brief()),
+        {},
+        {},
+        0});
     return;
   }
   queue_.push_back(Slot{std::move(attempt), false, false, std::nullopt});
@@ -99,7 +108,8 @@ void ExecutorGroup::run(client::Attempt attempt) {
 
 std::uint64_t ExecutorGroup::expected_us(FunctionId function) const {
   const auto found = habits_.find(function);
-  return found == habits_.end() || found->second.runs == 0 ? kAheadUsMax : std::max<std::uint64_t>(found->second.mean_us, 1);
+  return found == habits_.end() || found->second.runs == 0 ? kAheadUsMax
+                                                           : std::max<std::uint64_t>(found->second.mean_us, 1);
 }
 
 bool ExecutorGroup::is_short(FunctionId function) const {
@@ -139,7 +149,8 @@ void ExecutorGroup::send_unsent(Executor& executor) {
   run.attempts.reserve(executor.unsent);
   for (std::size_t i = executor.slots.size() - executor.unsent; i < executor.slots.size(); ++i) {
     const client::Attempt& attempt = executor.slots[i].attempt;
-    if (executor.functions.insert(attempt.function).second) server_.send(executor.client, functions_.at(attempt.function));
+    if (executor.functions.insert(attempt.function).second)
+      server_.send(executor.client, functions_.at(attempt.function));
     run.attempts.push_back({&attempt});
   }
   executor.unsent = 0;
@@ -168,7 +179,8 @@ void ExecutorGroup::recall_stuck(Instant now) {
   });
   if (!idle && executors_.size() >= executors_max()) return;
   for (const auto& [token, executor] : executors_) {
-    if (executor->state != State::kReady || executor->slots.size() < 2 || (now - executor->since).us < kStuckUs) continue;
+    if (executor->state != State::kReady || executor->slots.size() < 2 || (now - executor->since).us < kStuckUs)
+      continue;
     client::Cancel cancel;
     for (auto slot = executor->slots.begin() + 1; slot != executor->slots.end(); ++slot) {
       if (slot->recalled || slot->killed) continue;
@@ -189,7 +201,8 @@ std::uint64_t ExecutorGroup::blocked_count() const {
 }
 
 std::uint64_t ExecutorGroup::executors_max() const {
-  return std::max<std::uint64_t>(config_.computing_units, 1) + std::min<std::uint64_t>(blocked_count(), config_.extras_max);
+  return std::max<std::uint64_t>(config_.computing_units, 1) +
+         std::min<std::uint64_t>(blocked_count(), config_.extras_max);
 }
 
 void ExecutorGroup::start_executors() {
@@ -209,8 +222,9 @@ void ExecutorGroup::start_executors() {
   }
   if (blocked > config_.extras_max && blocked == executors_.size() && !limit_noted_) {
     limit_noted_ = true;
-    spdlog::warn("{} tasks wait inside executors and no more executors may be started: nested tasks go on elsewhere, or wait",
-                 blocked);
+    spdlog::warn(
+        "{} tasks wait inside executors and no more executors may be started: nested tasks go on elsewhere, or wait",
+        blocked);
   }
 }
 
@@ -265,7 +279,8 @@ void ExecutorGroup::take_result(Executor& executor, AttemptResult&& result) {
     habit.mean_us = habit.runs == 0 ? result.run_us : (habit.mean_us * 7 + result.run_us) / 8;
     ++habit.runs;
   }
-  if (result.outcome > Outcome::kReturned || result.outcome == Outcome::kExecutorLost || result.outcome == Outcome::kInputMissing) {
+  if (result.outcome > Outcome::kReturned || result.outcome == Outcome::kExecutorLost ||
+      result.outcome == Outcome::kInputMissing) {
     result.outcome = Outcome::kException;  // not for an executor to say
   }
   if (slot->killed && result.outcome != Outcome::kDone) result.outcome = *slot->killed;
@@ -286,7 +301,8 @@ void ExecutorGroup::take_result(Executor& executor, AttemptResult&& result) {
 bool ExecutorGroup::on_blocked(ClientId client, const client::Blocked& blocked) {
   if (!tokens_.contains(client.value())) return false;
   Executor* executor = find(client);
-  if (executor == nullptr || executor->slots.empty() || executor->slots.front().attempt.attempt != blocked.attempt) return true;
+  if (executor == nullptr || executor->slots.empty() || executor->slots.front().attempt.attempt != blocked.attempt)
+    return true;
   if (executor->blocked == blocked.blocked) return true;
   executor->blocked = blocked.blocked;
   events_.blocked(blocked.attempt, blocked.blocked);
@@ -351,10 +367,13 @@ void ExecutorGroup::release_slots(Executor& executor, const std::string& why) {
   if (!asked_for) ++counters_.lost;
   if (slots.size() == 1 && !asked_for) {
     const client::Attempt& attempt = slots.front().attempt;
-    events_.report(AttemptResult{attempt.attempt, Outcome::kExecutorLost,
-                                 fmt::format("the {} executor that ran task {} ({}) {}", language_, attempt.task.value(),
-                                             functions_.at(attempt.function).name, why),
-                                 {}, {}, 0});
+    events_.report(AttemptResult{attempt.attempt,
+                                 Outcome::kExecutorLost,
+                                 fmt::format("the {} executor that ran task {} ({}) {}", language_,
+                                             attempt.task.value(), functions_.at(attempt.function).name, why),
+                                 {},
+                                 {},
+                                 0});
     return;
   }
   for (Slot& slot : slots | std::views::reverse) {
@@ -368,12 +387,17 @@ void ExecutorGroup::fail_queue(const std::string& why) {
   failures_in_a_row_ = 0;
   std::deque<Slot> queue;
   queue.swap(queue_);
-  const std::string advice = language_ == "c++" ? "check that the program is installed on this agent's host"
-                                                : "check that this interpreter and the shoal package are installed on this agent's host";
+  const std::string advice =
+      language_ == "c++" ? "check that the program is installed on this agent's host"
+                         : "check that this interpreter and the shoal package are installed on this agent's host";
   for (const Slot& slot : queue) {
-    events_.report(AttemptResult{slot.attempt.attempt, Outcome::kNotStarted,
-                                 fmt::format("no {} executor can be started with '{}': it {}; {}", language_, program_, why, advice),
-                                 {}, {}, 0});
+    events_.report(AttemptResult{
+        slot.attempt.attempt,
+        Outcome::kNotStarted,
+        fmt::format("no {} executor can be started with '{}': it {}; {}", language_, program_, why, advice),
+        {},
+        {},
+        0});
   }
 }
 
@@ -381,11 +405,15 @@ void ExecutorGroup::fail_queue(const std::string& why) {
 
 void ExecutorGroup::report_killed(const Slot& slot) {
   const bool timed_out = *slot.killed == Outcome::kTimedOut;
-  events_.report(AttemptResult{slot.attempt.attempt, *slot.killed,
-                               timed_out && slot.attempt.timeout_ms > 0
-                                   ? fmt::format("the task exceeded its time limit of {} ms", slot.attempt.timeout_ms)
-                                   : std::string(timed_out ? "the task exceeded its time limit" : "the task was cancelled"),
-                               {}, {}, 0});
+  events_.report(
+      AttemptResult{slot.attempt.attempt,
+                    *slot.killed,
+                    timed_out && slot.attempt.timeout_ms > 0
+                        ? fmt::format("the task exceeded its time limit of {} ms", slot.attempt.timeout_ms)
+                        : std::string(timed_out ? "the task exceeded its time limit" : "the task was cancelled"),
+                    {},
+                    {},
+                    0});
 }
 
 bool ExecutorGroup::kill(std::uint64_t attempt, bool timed_out) {
@@ -453,7 +481,8 @@ void ExecutorGroup::check(Executor& executor, Instant now) {
     launcher_.signal_group(executor.token, SIGKILL);
     return;
   }
-  if (executor.act_at != Instant::never() || executor.slots.empty()) return terminate(executor, now);  // interrupted in vain, or idle
+  if (executor.act_at != Instant::never() || executor.slots.empty())
+    return terminate(executor, now);  // interrupted in vain, or idle
   Slot& first = executor.slots.front();
   first.killed = Outcome::kTimedOut;
   terminate(executor, now);

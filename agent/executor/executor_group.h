@@ -1,9 +1,9 @@
 // agent/executor/executor_group.h
 //
-// The executors of one language and interpreter: which attempt runs in which process. Attempts wait in one queue and are
-// handed to the least loaded executor that may take them. Attempts of functions that have shown to be short are handed
-// over ahead, many to a message; one that may be long never waits behind another while an executor is free. Attempts that
-// turn out to wait behind a long one are called back and run elsewhere.
+// The executors of one language and interpreter: which attempt runs in which process. Attempts wait in one queue and
+// are handed to the least loaded executor that may take them. Attempts of functions that have shown to be short are
+// handed over ahead, many to a message; one that may be long never waits behind another while an executor is free.
+// Attempts that turn out to wait behind a long one are called back and run elsewhere.
 //
 // When an executor dies, only an attempt that was alone in it is blamed (kExecutorLost). If several were handed over
 // it is unknown which one ran, so each of them is run again alone; the next death names the culprit.
@@ -40,16 +40,16 @@ class ExecutorGroup {
     std::function<void()> changed;  // dispatch() may have something to do
   };
   struct Counters {
-    std::uint64_t started = 0;      // executors
+    std::uint64_t started = 0;  // executors
     std::uint64_t start_failures = 0;
-    std::uint64_t lost = 0;         // that died while they had work
-    std::uint64_t killed = 0;       // by us, to stop an attempt
-    std::uint64_t recalled = 0;     // attempts that were taken back from behind a long one
+    std::uint64_t lost = 0;      // that died while they had work
+    std::uint64_t killed = 0;    // by us, to stop an attempt
+    std::uint64_t recalled = 0;  // attempts that were taken back from behind a long one
   };
 
   // `language` is "python" or "c++"; `program` the interpreter, or the application's executable.
-  ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config, OutputLog& log, std::string language,
-                std::string program, Events events);
+  ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config, OutputLog& log,
+                std::string language, std::string program, Events events);
   ~ExecutorGroup();
   ExecutorGroup(const ExecutorGroup&) = delete;
   ExecutorGroup& operator=(const ExecutorGroup&) = delete;
@@ -79,7 +79,7 @@ class ExecutorGroup {
  private:
   struct Slot {  // an attempt that was handed over, or waits
     client::Attempt attempt;
-    bool alone = false;  // was in an executor that died with several attempts
+    bool alone = false;     // was in an executor that died with several attempts
     bool recalled = false;  // asked back: the executor says kCancelled if it has not started it
     std::optional<client::Outcome> killed;
   };
@@ -87,15 +87,15 @@ class ExecutorGroup {
   struct Executor {
     std::string token;
     State state = State::kStarting;
-    ClientId client;                 // 0: not connected
-    std::deque<Slot> slots;          // in the order handed over: the first one runs
-    std::size_t unsent = 0;          // slots at the end that are not in a message yet
-    std::uint64_t ahead_us = 0;      // expected run time of all slots
-    bool blocked = false;            // its attempt waits for something
+    ClientId client;                           // 0: not connected
+    std::deque<Slot> slots;                    // in the order handed over: the first one runs
+    std::size_t unsent = 0;                    // slots at the end that are not in a message yet
+    std::uint64_t ahead_us = 0;                // expected run time of all slots
+    bool blocked = false;                      // its attempt waits for something
     std::unordered_set<FunctionId> functions;  // sent
-    Instant since;                   // when the first slot became first; when it became idle; when it was started
+    Instant since;                      // when the first slot became first; when it became idle; when it was started
     Instant act_at = Instant::never();  // SIGTERM, or SIGKILL
-    bool terminated = false;         // SIGTERM sent
+    bool terminated = false;            // SIGTERM sent
   };
   struct Habit {  // what is known about a function
     std::uint64_t runs = 0;

@@ -80,7 +80,8 @@ void ExecutorPool::launch(scheduler::out::Launch launch) {
   mark_changed();
   if (launch.language == "python" || launch.language == "c++") {
     const bool is_python = launch.language == "python";
-    ExecutorGroup& group = group_for(launch.language, launch.python.empty() && is_python ? config_.python : launch.python);
+    ExecutorGroup& group =
+        group_for(launch.language, launch.python.empty() && is_python ? config_.python : launch.python);
     for (client::Function& function : launch.functions) group.add_function(std::move(function));
     for (client::Attempt& attempt : launch.attempts) {
       if (place(attempt)) group.run(std::move(attempt));
@@ -90,10 +91,14 @@ void ExecutorPool::launch(scheduler::out::Launch launch) {
   for (client::Attempt& attempt : launch.attempts) {
     if (launch.language != "command" || attempt.command.empty()) {
       ++launched_;
-      report({attempt.attempt, client::Outcome::kException,
-              launch.language == "command" ? std::string("the command of the task is empty")
-                                           : fmt::format("this agent runs no tasks in the language '{}'", launch.language),
-              {}, {}, 0});
+      report({attempt.attempt,
+              client::Outcome::kException,
+              launch.language == "command"
+                  ? std::string("the command of the task is empty")
+                  : fmt::format("this agent runs no tasks in the language '{}'", launch.language),
+              {},
+              {},
+              0});
     } else if (place(attempt)) {
       commands_->run(std::move(attempt));
     }
@@ -156,7 +161,9 @@ void ExecutorPool::deliver() {
   if (events_.done) events_.done(std::move(done));
 }
 
-void ExecutorPool::mark_changed() { changed_ = true; }
+void ExecutorPool::mark_changed() {
+  changed_ = true;
+}
 
 void ExecutorPool::end_turn() {
   if (!changed_ || stopped_) return;
@@ -205,12 +212,15 @@ ExecutorPool::Counters ExecutorPool::counters() const {
   return out;
 }
 
-std::uint8_t ExecutorPool::confinement_level() const { return config_.confinement.level; }
+std::uint8_t ExecutorPool::confinement_level() const {
+  return config_.confinement.level;
+}
 
 std::string ExecutorPool::confinement() const {
   if (config_.confinement.level == 0) return "level 0: tasks have the rights of the agent's user";
   std::string out = "level 1: no new privileges, no core files";
-  if (config_.confinement.memory_bytes_max > 0) out += fmt::format(", at most {} MiB of address space", config_.confinement.memory_bytes_max >> 20);
+  if (config_.confinement.memory_bytes_max > 0)
+    out += fmt::format(", at most {} MiB of address space", config_.confinement.memory_bytes_max >> 20);
   if (config_.confinement.files_max > 0) out += fmt::format(", at most {} open files", config_.confinement.files_max);
   return out;
 }

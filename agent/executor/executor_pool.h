@@ -7,8 +7,8 @@
 //                         ├──► ExecutorGroup (c++, program)                                         ├─► AttemptsDone
 //                         └──► CommandRunner ───────────────────────► one process each ─────────────┘
 //
-// It decides nothing about tasks: retries, placement and fencing are the scheduler's. Thread-safety: none; works in turns
-// of the reactor, which, like the server, must outlive it.
+// It decides nothing about tasks: retries, placement and fencing are the scheduler's. Thread-safety: none; works in
+// turns of the reactor, which, like the server, must outlive it.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ class ExecutorPool {
   struct Events {
     std::function<void(scheduler::in::AttemptsDone&&)> done;  // all results of a turn at once
     std::function<void(const scheduler::in::AttemptBlocked&)> blocked;
-    std::function<void(const Output&)> output;                // what tasks print, as it comes
+    std::function<void(const Output&)> output;  // what tasks print, as it comes
   };
   struct Counters {
     std::uint64_t launched = 0;  // attempts
@@ -93,7 +93,7 @@ class ExecutorPool {
   OutputLog log_;
   std::map<GroupKey, std::unique_ptr<ExecutorGroup>> groups_;
   std::unique_ptr<CommandRunner> commands_;
-  std::vector<client::AttemptResult> results_;   // of this turn
+  std::vector<client::AttemptResult> results_;  // of this turn
   bool changed_ = false;
   bool stopped_ = false;
   std::uint64_t launched_ = 0;

@@ -19,13 +19,15 @@ Result<> place_value(client::Value& value, const fs::path& files_dir) {
   if (file == nullptr || file->path.empty() || file->path.front() == '/') return {};
   const fs::path name(file->path);
   for (const fs::path& part : name) {
-    if (part == "..") return fail(Code::kInvalid, fmt::format("the file name '{}' leads out of the agent's file area", file->path));
+    if (part == "..")
+      return fail(Code::kInvalid, fmt::format("the file name '{}' leads out of the agent's file area", file->path));
   }
   const fs::path place = files_dir / name;
   std::error_code error;
   fs::create_directories(place.parent_path(), error);
   if (error) {
-    return fail(Code::kUnavailable, fmt::format("cannot create the directory '{}': {}", place.parent_path().string(), error.message()));
+    return fail(Code::kUnavailable,
+                fmt::format("cannot create the directory '{}': {}", place.parent_path().string(), error.message()));
   }
   file->path = place.string();
   return {};
@@ -45,8 +47,10 @@ bool is_file(client::AccessKind kind) {
     case client::AccessKind::kDirectory:
     case client::AccessKind::kStdout:
     case client::AccessKind::kStderr:
-    case client::AccessKind::kStdin: return true;
-    default: return false;
+    case client::AccessKind::kStdin:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -94,11 +98,13 @@ std::optional<std::string> scalar_text(const client::Value& value) {
 Result<std::string> text_of(const client::Attempt& attempt, std::string_view name) {
   const client::Argument* argument = find_argument(attempt.arguments, name);
   if (argument == nullptr) {
-    return fail(Code::kInvalid, fmt::format("the command names '{{{{{}}}}}', and the task has no such parameter", name));
+    return fail(Code::kInvalid,
+                fmt::format("the command names '{{{{{}}}}}', and the task has no such parameter", name));
   }
   if (const std::string& path = path_for(*argument); !path.empty()) return path;
   if (auto text = scalar_text(argument->value)) return *text;
-  return fail(Code::kInvalid, fmt::format("parameter '{}' cannot be put into a command: only files, numbers and texts can", name));
+  return fail(Code::kInvalid,
+              fmt::format("parameter '{}' cannot be put into a command: only files, numbers and texts can", name));
 }
 
 Result<std::string> fill_word(const client::Attempt& attempt, std::string_view word) {
@@ -126,12 +132,15 @@ Result<> place_files(client::Attempt& attempt, const std::string& files_dir) {
 
 const std::string& path_for(const client::Argument& argument) {
   static const std::string kNone;
-  const client::Value& value = is_file(argument.kind) && !argument.items.empty() ? argument.items.front().value : argument.value;
+  const client::Value& value =
+      is_file(argument.kind) && !argument.items.empty() ? argument.items.front().value : argument.value;
   const auto* file = std::get_if<client::FilePath>(&value);
   return file == nullptr ? kNone : file->path;
 }
 
-Result<> copy_updated_files(const client::Attempt& attempt) { return copy_arguments(attempt.arguments); }
+Result<> copy_updated_files(const client::Attempt& attempt) {
+  return copy_arguments(attempt.arguments);
+}
 
 Result<std::vector<std::string>> fill_command(const client::Attempt& attempt) {
   std::vector<std::string> out;

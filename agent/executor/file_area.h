@@ -15,8 +15,8 @@ namespace shoal::executor {
 // True for directions that give a new version of their parameter.
 bool writes(client::Direction direction);
 
-// Makes every relative FilePath of `attempt` absolute under `files_dir` and creates the directories above it. kInvalid for
-// a name that leaves the area (other agents chose these names), kUnavailable when a directory cannot be made.
+// Makes every relative FilePath of `attempt` absolute under `files_dir` and creates the directories above it. kInvalid
+// for a name that leaves the area (other agents chose these names), kUnavailable when a directory cannot be made.
 Result<> place_files(client::Attempt& attempt, const std::string& files_dir);
 
 // The path a process is to use for a file parameter: of one that is read and written, the output (items[0]), else its
@@ -27,8 +27,8 @@ const std::string& path_for(const client::Argument& argument);
 // as it was.
 Result<> copy_updated_files(const client::Attempt& attempt);
 
-// The argument vector with "{{name}}" replaced by the path or scalar of that parameter. kInvalid for a parameter that has no
-// text, or is not there.
+// The argument vector with "{{name}}" replaced by the path or scalar of that parameter. kInvalid for a parameter that
+// has no text, or is not there.
 Result<std::vector<std::string>> fill_command(const client::Attempt& attempt);
 
 }  // namespace shoal::executor

@@ -117,12 +117,14 @@ Result<> Launcher::open_zygote() {
 Result<> Launcher::open_fifo(Child& child, const std::string& token) {
   const std::string path = config_.log_dir + "/." + token + ".fifo";
   if (::mkfifo(path.c_str(), 0600) != 0) {
-    return fail(Code::kUnavailable, fmt::format("cannot make a pipe for an executor's output at '{}': {}", path, ::strerror(errno)));
+    return fail(Code::kUnavailable,
+                fmt::format("cannot make a pipe for an executor's output at '{}': {}", path, ::strerror(errno)));
   }
   child.fifo = path;
   Fd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   if (!fd.valid()) return fail(Code::kUnavailable, fmt::format("cannot open '{}': {}", path, ::strerror(errno)));
-  child.out = std::make_unique<OutputReader>(reactor_, log_, std::move(fd), 1, [this, token] { return events_.owner(token); });
+  child.out =
+      std::make_unique<OutputReader>(reactor_, log_, std::move(fd), 1, [this, token] { return events_.owner(token); });
   return {};
 }
 
@@ -226,8 +228,9 @@ void Launcher::on_zygote_gone(const Ending& ending) {
     return;
   }
   zygote_broken_ = true;
-  spdlog::warn("the zygote of Python executors ({}) {}{}{}; executors are started one by one from now on, which takes longer",
-               recipe_.zygote_command.front(), describe(ending), said.empty() ? "" : ": ", said);
+  spdlog::warn(
+      "the zygote of Python executors ({}) {}{}{}; executors are started one by one from now on, which takes longer",
+      recipe_.zygote_command.front(), describe(ending), said.empty() ? "" : ": ", said);
   for (const std::string& token : unborn) {
     remove_fifo(children_[token]);
     children_.erase(token);

@@ -2,7 +2,8 @@
 //
 // Starts the executor processes of one language and interpreter, each under a token of its own that it says when it
 // connects, and tells when each has ended. Python executors are forked by a zygote that has done the imports (docs/
-// client-protocol.md §5), or, should that not work, started one by one; C++ executors are the application's own program.
+// client-protocol.md §5), or, should that not work, started one by one; C++ executors are the application's own
+// program.
 //
 // Thread-safety: none; works in turns of the reactor.
 #pragma once
@@ -25,7 +26,7 @@ namespace shoal::executor {
 struct ExecutorEnd {
   std::string token;
   Ending ending;
-  std::string said;        // the last line it wrote to stderr (or stdout)
+  std::string said;  // the last line it wrote to stderr (or stdout)
 };
 
 class Launcher {
@@ -37,7 +38,7 @@ class Launcher {
     std::map<std::string, std::string> environment;
   };
   struct Events {
-    std::function<void(const ExecutorEnd&)> ended;         // once for every start(), never from inside it
+    std::function<void(const ExecutorEnd&)> ended;               // once for every start(), never from inside it
     std::function<OutputOwner(const std::string& token)> owner;  // whose output an executor's output is just now
   };
 
@@ -66,8 +67,8 @@ class Launcher {
     std::unique_ptr<Process> process;  // started by us; otherwise forked by the zygote
     pid_t pid = -1;
     Fd pid_fd;
-    bool leads_group = false;          // of processes; known once connected
-    std::string fifo;                  // name of the output pipe until the executor has opened it
+    bool leads_group = false;  // of processes; known once connected
+    std::string fifo;          // name of the output pipe until the executor has opened it
     std::unique_ptr<OutputReader> out;
     std::unique_ptr<OutputReader> err;
   };
@@ -90,13 +91,13 @@ class Launcher {
   OutputLog& log_;
   Recipe recipe_;
   Events events_;
-  std::map<std::string, Child> children_;       // by token
+  std::map<std::string, Child> children_;  // by token
   std::unique_ptr<Process> zygote_;
   std::unique_ptr<OutputReader> zygote_out_;
   std::unique_ptr<OutputReader> zygote_err_;
   Fd control_;
   std::string control_input_;
-  std::deque<std::string> forking_;             // tokens, in the order asked
+  std::deque<std::string> forking_;  // tokens, in the order asked
   bool zygote_ready_ = false;
   bool zygote_broken_ = false;
   bool stopping_ = false;

@@ -59,7 +59,7 @@ OutputLog::File* OutputLog::open(AppId app) {
     complained_ = true;
     return nullptr;
   }
-  struct stat info {};
+  struct stat info{};
   ::fstat(fd.get(), &info);
   files_.push_front(File{app, std::move(fd), static_cast<std::uint64_t>(info.st_size)});
   by_app_[app] = files_.begin();
@@ -92,7 +92,8 @@ void OutputLog::write(const Output& output) {
   if (sink_) sink_(output);
 }
 
-OutputReader::OutputReader(agent::Reactor& reactor, OutputLog& log, Fd fd, std::uint8_t stream, std::function<OutputOwner()> owner)
+OutputReader::OutputReader(agent::Reactor& reactor, OutputLog& log, Fd fd, std::uint8_t stream,
+                           std::function<OutputOwner()> owner)
     : reactor_(reactor), log_(log), fd_(std::move(fd)), stream_(stream), owner_(std::move(owner)) {
   auto added = reactor_.add(fd_.get(), EPOLLIN, [this](std::uint32_t) {
     for (std::size_t i = 0; i < kReadsPerTurn; ++i) {

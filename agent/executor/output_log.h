@@ -1,7 +1,7 @@
 // agent/executor/output_log.h
 //
-// What tasks write to stdout and stderr: one bounded log file per application, each line with its task's number, and the
-// same text to whoever follows the application. Text that belongs to no task goes to the file "executors.log".
+// What tasks write to stdout and stderr: one bounded log file per application, each line with its task's number, and
+// the same text to whoever follows the application. Text that belongs to no task goes to the file "executors.log".
 //
 // Thread-safety: none.
 #pragma once
@@ -21,7 +21,7 @@ namespace shoal::executor {
 
 // A piece of output, whole lines where lines are shorter than 8 KiB.
 struct Output {
-  AppId app;    // zero: an executor's own, outside of every task
+  AppId app;  // zero: an executor's own, outside of every task
   TaskId task;
   std::uint8_t stream = 1;  // 1 stdout, 2 stderr
   std::string text;

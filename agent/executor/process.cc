@@ -47,14 +47,16 @@ constexpr int kStatusFd = 4;
 
 std::vector<std::string> confined_command(const SpawnSpec& spec) {
   if (spec.exec_helper.empty()) return spec.command;
-  std::vector<std::string> out{spec.exec_helper, "--parent", std::to_string(::getpid()), "--status-fd", std::to_string(kStatusFd)};
+  std::vector<std::string> out{spec.exec_helper, "--parent", std::to_string(::getpid()), "--status-fd",
+                               std::to_string(kStatusFd)};
   if (!spec.working_dir.empty()) out.insert(out.end(), {"--cwd", spec.working_dir});
   if (spec.confinement.level >= 1) {
     out.insert(out.end(), {"--no-new-privs", "--limit", "core=0"});
     if (spec.confinement.memory_bytes_max > 0) {
       out.insert(out.end(), {"--limit", fmt::format("memory={}", spec.confinement.memory_bytes_max)});
     }
-    if (spec.confinement.files_max > 0) out.insert(out.end(), {"--limit", fmt::format("files={}", spec.confinement.files_max)});
+    if (spec.confinement.files_max > 0)
+      out.insert(out.end(), {"--limit", fmt::format("files={}", spec.confinement.files_max)});
   }
   out.emplace_back("--");
   out.insert(out.end(), spec.command.begin(), spec.command.end());
@@ -96,7 +98,9 @@ class SpawnPlan {
 };
 
 // A copy above every number that a child's descriptors are placed at, so that placing one never overwrites another.
-Fd lifted(int fd) { return Fd(fd < 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, 16)); }
+Fd lifted(int fd) {
+  return Fd(fd < 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, 16));
+}
 
 }  // namespace
 
@@ -127,8 +131,8 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   if (spec.command.empty()) return fail(Code::kInvalid, "there is no command to run");
   auto status = make_pipe();
   if (!status) return tl::unexpected<Error>(status.error());
-  const std::array<Fd, 5> sources{lifted(spec.stdin_fd), lifted(spec.stdout_fd), lifted(spec.stderr_fd), lifted(spec.control_fd),
-                                  lifted(status->write.get())};
+  const std::array<Fd, 5> sources{lifted(spec.stdin_fd), lifted(spec.stdout_fd), lifted(spec.stderr_fd),
+                                  lifted(spec.control_fd), lifted(status->write.get())};
   if (!sources[kStatusFd].valid()) return fail(Code::kExhausted, "no descriptors left to start a process");
   SpawnPlan plan;
   for (int to = 0; to < 3; ++to) plan.place(sources[static_cast<std::size_t>(to)].get(), to);
@@ -144,7 +148,8 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   const std::vector<char*> envp = pointers(pairs);
 
   auto process = std::unique_ptr<Process>(new Process(reactor));
-  if (const int error = ::posix_spawnp(&process->pid_, argv[0], &plan.actions, &plan.attributes, argv.data(), envp.data());
+  if (const int error =
+          ::posix_spawnp(&process->pid_, argv[0], &plan.actions, &plan.attributes, argv.data(), envp.data());
       error != 0) {
     process->pid_ = -1;
     const Code code = error == ENOENT || error == EACCES ? Code::kNotFound : Code::kExhausted;
@@ -153,9 +158,10 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   process->pid_fd_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, process->pid_, 0)));
   process->status_ = std::move(status->read);
   process->on_end_ = std::move(on_end);
-  auto watched = process->pid_fd_.valid()
-                     ? reactor.add(process->pid_fd_.get(), EPOLLIN, [p = process.get()](std::uint32_t) { p->on_exited(); })
-                     : fail(Code::kExhausted, fmt::format("cannot watch a process (pidfd_open): {}", ::strerror(errno)));
+  auto watched =
+      process->pid_fd_.valid()
+          ? reactor.add(process->pid_fd_.get(), EPOLLIN, [p = process.get()](std::uint32_t) { p->on_exited(); })
+          : fail(Code::kExhausted, fmt::format("cannot watch a process (pidfd_open): {}", ::strerror(errno)));
   if (!watched) return tl::unexpected<Error>(watched.error());  // the destructor kills it
   return process;
 }

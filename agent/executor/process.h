@@ -53,20 +53,20 @@ class Fd {
 };
 
 struct PipeEnds {
-  Fd read;   // non-blocking
+  Fd read;  // non-blocking
   Fd write;
 };
 Result<PipeEnds> make_pipe();
 
 struct SpawnSpec {
-  std::vector<std::string> command;                 // program (looked up in PATH) and arguments
-  std::map<std::string, std::string> environment;   // on top of the agent's own
-  std::string working_dir;                          // empty: the agent's
-  int stdin_fd = -1;                                // -1: /dev/null
+  std::vector<std::string> command;                // program (looked up in PATH) and arguments
+  std::map<std::string, std::string> environment;  // on top of the agent's own
+  std::string working_dir;                         // empty: the agent's
+  int stdin_fd = -1;                               // -1: /dev/null
   int stdout_fd = -1;
   int stderr_fd = -1;
-  int control_fd = -1;                              // becomes descriptor 3
-  std::string exec_helper;                          // path of shoal-exec; empty: started without confinement
+  int control_fd = -1;      // becomes descriptor 3
+  std::string exec_helper;  // path of shoal-exec; empty: started without confinement
   Confinement confinement;
 };
 constexpr int kControlFd = 3;
@@ -87,8 +87,8 @@ class Process {
   using OnEnd = std::function<void(const Ending&)>;
 
   // Starts `spec`. `on_end` is called once, in a turn of the reactor, after the process ended and was reaped; what was
-  // left of its process group is dead by then. It may destroy this object. Errors are those of this host (no descriptors,
-  // no processes); a program that cannot be started ends with `not_started`.
+  // left of its process group is dead by then. It may destroy this object. Errors are those of this host (no
+  // descriptors, no processes); a program that cannot be started ends with `not_started`.
   static Result<std::unique_ptr<Process>> spawn(agent::Reactor& reactor, const SpawnSpec& spec, OnEnd on_end);
   ~Process();
   Process(const Process&) = delete;

@@ -99,10 +99,14 @@ int read_options(int argc, char** argv, Options& options) {
 std::string why_not_started(const char* program, int error) {
   const std::string name = std::string("'") + program + "'";
   switch (error) {
-    case ENOENT: return name + " is not installed here (no such file, or its interpreter is missing)";
-    case EACCES: return name + " may not be executed (permission denied)";
-    case ENOEXEC: return name + " is not a program this machine can run";
-    default: return name + " cannot be started: " + ::strerror(error);
+    case ENOENT:
+      return name + " is not installed here (no such file, or its interpreter is missing)";
+    case EACCES:
+      return name + " may not be executed (permission denied)";
+    case ENOEXEC:
+      return name + " is not a program this machine can run";
+    default:
+      return name + " cannot be started: " + ::strerror(error);
   }
 }
 

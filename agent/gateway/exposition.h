@@ -1,7 +1,7 @@
 // agent/gateway/exposition.h
 //
-// Writes metrics in the Prometheus text format 0.0.4: families with help and type, samples with escaped labels. A family's
-// samples must follow it directly, as the format asks.
+// Writes metrics in the Prometheus text format 0.0.4: families with help and type, samples with escaped labels. A
+// family's samples must follow it directly, as the format asks.
 #pragma once
 
 #include <cstdint>

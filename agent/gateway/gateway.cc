@@ -30,8 +30,9 @@ Result<std::unique_ptr<Gateway>> Gateway::open(agent::Reactor& reactor, const st
       },
       limits);
   if (!server) {
-    return fail(server.error().code,
-                server.error().message + "; choose another address with --http (port 0 takes a free one), or --http none");
+    return fail(
+        server.error().code,
+        server.error().message + "; choose another address with --http (port 0 takes a free one), or --http none");
   }
   gateway->server_ = std::move(*server);
   if (!gateway->server_->loopback_only()) {
@@ -54,13 +55,13 @@ void Gateway::on_request(const http::Request& request, const HttpServer::Answer&
     return;
   }
   if (request.path == "/metrics") {
-    sources_.metrics([answer](std::string text) {
-      answer({200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}});
-    });
+    sources_.metrics(
+        [answer](std::string text) { answer({200, "text/plain; version=0.0.4; charset=utf-8", std::move(text), {}}); });
     return;
   }
   const std::string why = request.path == "/readyz" ? sources_.not_ready() : "";
-  answer(why.empty() ? json_response(200, {{"status", "ok"}}) : json_response(503, {{"status", "unavailable"}, {"error", why}}));
+  answer(why.empty() ? json_response(200, {{"status", "ok"}})
+                     : json_response(503, {{"status", "unavailable"}, {"error", why}}));
 }
 
 }  // namespace shoal::gateway

@@ -1,7 +1,7 @@
 // agent/gateway/gateway.h
 //
-// What an agent says over HTTP: its routes. README.md lists them. It knows nothing of agents: the daemon gives it what to
-// answer with.
+// What an agent says over HTTP: its routes. README.md lists them. It knows nothing of agents: the daemon gives it what
+// to answer with.
 //
 // Thread-safety: none; works in turns of the reactor, which must outlive it.
 #pragma once

@@ -44,7 +44,8 @@ Result<Address> parse_address(const std::string& text) {
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
   const bool is_port = !port.empty() && error == std::errc() && end == port.data() + port.size() && number <= 65535;
   if (host.empty() || !is_port || ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) {
-    return fail(Code::kInvalid, fmt::format("\"{}\" is not an address and port, such as 127.0.0.1:9464 or [::1]:0", text));
+    return fail(Code::kInvalid,
+                fmt::format("\"{}\" is not an address and port, such as 127.0.0.1:9464 or [::1]:0", text));
   }
   Address out;
   ::memcpy(&out.bytes, found->ai_addr, found->ai_addrlen);
@@ -79,14 +80,14 @@ struct HttpServer::Connection {
   http::ServerConnection http;
   std::string unsent;
   Instant deadline;
-  bool answering = false;   // a handler has the request
-  bool serving = false;     // serve() runs: an answer given meanwhile is picked up by it
-  bool counted = false;     // as refused
-  bool peer_done = false;   // it has sent all it will
+  bool answering = false;  // a handler has the request
+  bool serving = false;    // serve() runs: an answer given meanwhile is picked up by it
+  bool counted = false;    // as refused
+  bool peer_done = false;  // it has sent all it will
 };
 
-Result<std::unique_ptr<HttpServer>> HttpServer::listen(agent::Reactor& reactor, const std::string& address, Handler handler,
-                                                       ServerLimits limits) {
+Result<std::unique_ptr<HttpServer>> HttpServer::listen(agent::Reactor& reactor, const std::string& address,
+                                                       Handler handler, ServerLimits limits) {
   auto wanted = parse_address(address);
   if (!wanted) return tl::unexpected<Error>(wanted.error());
   std::unique_ptr<HttpServer> server(new HttpServer(reactor, std::move(handler), limits));
@@ -198,7 +199,8 @@ bool HttpServer::serve(std::uint64_t id) {
         Connection& asked = *it->second;
         asked.answering = false;
         asked.http.answer(response);
-        asked.deadline = agent::Reactor::now() + (asked.http.idle() ? limits_.keep_alive_max : limits_.request_time_max);
+        asked.deadline =
+            agent::Reactor::now() + (asked.http.idle() ? limits_.keep_alive_max : limits_.request_time_max);
         if (!asked.serving && serve(id)) arm_timer();
       });
       connection.unsent += connection.http.take_output();

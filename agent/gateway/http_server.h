@@ -20,9 +20,9 @@ namespace shoal::gateway {
 
 struct ServerLimits {
   http::Limits message;
-  std::size_t connections_max = 64;          // one more is answered 503 and closed
-  Duration request_time_max = seconds(10);   // for a request to arrive whole, and for its answer to be taken
-  Duration keep_alive_max = seconds(75);     // between requests
+  std::size_t connections_max = 64;         // one more is answered 503 and closed
+  Duration request_time_max = seconds(10);  // for a request to arrive whole, and for its answer to be taken
+  Duration keep_alive_max = seconds(75);    // between requests
 };
 
 class HttpServer {
@@ -40,8 +40,8 @@ class HttpServer {
 
   // Listens at "host:port": a numeric address ([::1] for IPv6), "localhost", or "*" for all; port 0 takes a free one.
   // kInvalid: not an address; kUnavailable: in use, or not of this host. Messages name the address.
-  static Result<std::unique_ptr<HttpServer>> listen(agent::Reactor& reactor, const std::string& address, Handler handler,
-                                                    ServerLimits limits = {});
+  static Result<std::unique_ptr<HttpServer>> listen(agent::Reactor& reactor, const std::string& address,
+                                                    Handler handler, ServerLimits limits = {});
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

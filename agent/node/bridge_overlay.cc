@@ -22,10 +22,9 @@ void Node::Impl::on_member_up(Instant now, const overlay::out::MemberUp& up, std
   run_scheduler(now, scheduler::in::PeerUp{address, up.member.name, above, guest, up.member.state}, out);
   if (guest) return;  // copies are kept by natives: a guest's own region has its own directory
   auto host = up.member.labels.find("host");
-  run_store(
-      now,
-      storage::in::PeerUp{address, host != up.member.labels.end() ? host->second : up.member.id.hex(), above},
-      out);
+  run_store(now,
+            storage::in::PeerUp{address, host != up.member.labels.end() ? host->second : up.member.id.hex(), above},
+            out);
 }
 
 void Node::Impl::on_member_down(Instant now, const overlay::out::MemberDown& down, std::vector<Effect>& out) {
@@ -65,9 +64,7 @@ void Node::Impl::bridge(Instant now, const overlay::Output& output, std::vector<
     void operator()(const overlay::out::Dial& dial) const {
       out.emplace_back(out::Dial{dial.neighbour, dial.endpoint, dial.curve_key});
     }
-    void operator()(const overlay::out::HangUp& hang_up) const {
-      out.emplace_back(out::HangUp{hang_up.neighbour});
-    }
+    void operator()(const overlay::out::HangUp& hang_up) const { out.emplace_back(out::HangUp{hang_up.neighbour}); }
     void operator()(const overlay::out::Persist& persist) const {
       self.overlay_persisted = self.persist("o/" + persist.key, persist.value, true, out);
       if (persist.new_life) self.life_persisted = self.overlay_persisted;
@@ -75,10 +72,9 @@ void Node::Impl::bridge(Instant now, const overlay::Output& output, std::vector<
     void operator()(const overlay::out::MemberUp& up) const { self.on_member_up(now, up, out); }
     void operator()(const overlay::out::MemberDown& down) const { self.on_member_down(now, down, out); }
     void operator()(const overlay::out::HeadChanged& changed) const {
-      out.emplace_back(
-          out::Trace{"head of " + std::string(changed.scope == overlay::Scope::kHome ? "home" : "parent") +
-                     " region is " + changed.head.brief() + " in epoch " +
-                     std::to_string(changed.epoch.value()) + (changed.self ? " (this agent)" : "")});
+      out.emplace_back(out::Trace{"head of " + std::string(changed.scope == overlay::Scope::kHome ? "home" : "parent") +
+                                  " region is " + changed.head.brief() + " in epoch " +
+                                  std::to_string(changed.epoch.value()) + (changed.self ? " (this agent)" : "")});
       self.on_position_changed(now, out);
     }
     void operator()(const overlay::out::AddressChanged& changed) const {
@@ -93,8 +89,7 @@ void Node::Impl::bridge(Instant now, const overlay::Output& output, std::vector<
       }
     }
     void operator()(const overlay::out::DownwardChanged& changed) const {
-      if (changed.scope == overlay::Scope::kParent)
-        return;  // what lies above the parent is its own head's concern
+      if (changed.scope == overlay::Scope::kParent) return;  // what lies above the parent is its own head's concern
       self.downward = changed.downward;
       self.on_position_changed(now, out);
     }

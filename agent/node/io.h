@@ -35,13 +35,12 @@ struct Durable {  // the Persist with this ticket, and all before it in its lane
 };
 struct Leave {};
 // Inputs of one machine that come from drivers or clients pass through unchanged.
-using Scheduler =
-    std::variant<scheduler::in::OpenApp, scheduler::in::ClientMessage, scheduler::in::GroupMessage,
-                 scheduler::in::ClientGone, scheduler::in::CancelApp, scheduler::in::Query,
-                 scheduler::in::AttemptsDone, scheduler::in::AttemptBlocked, scheduler::in::Fetched>;
-using Storage = std::variant<storage::in::Put, storage::in::Locate, storage::in::Delete,
-                             storage::in::SetRecord, storage::in::GetRecord, storage::in::ListRecords,
-                             storage::in::Pulled, storage::in::Corrupt, storage::in::Query>;
+using Scheduler = std::variant<scheduler::in::OpenApp, scheduler::in::ClientMessage, scheduler::in::GroupMessage,
+                               scheduler::in::ClientGone, scheduler::in::CancelApp, scheduler::in::Query,
+                               scheduler::in::AttemptsDone, scheduler::in::AttemptBlocked, scheduler::in::Fetched>;
+using Storage = std::variant<storage::in::Put, storage::in::Locate, storage::in::Delete, storage::in::SetRecord,
+                             storage::in::GetRecord, storage::in::ListRecords, storage::in::Pulled,
+                             storage::in::Corrupt, storage::in::Query>;
 struct OverlayQuery {  // "agents", "topology", "status": answered by out::Answer
   std::uint64_t id = 0;
   std::string method;
@@ -77,9 +76,9 @@ struct Persist {  // in the agent's key-value store; an empty value erases the k
 };
 using Scheduler = std::variant<scheduler::out::ToClient, scheduler::out::Launch, scheduler::out::Kill,
                                scheduler::out::Fetch, scheduler::out::Keep, scheduler::out::Drop>;
-using Storage = std::variant<storage::out::Pull, storage::out::Erase, storage::out::PutDone,
-                             storage::out::Located, storage::out::DeleteDone, storage::out::RecordSet,
-                             storage::out::RecordGot, storage::out::RecordsListed>;
+using Storage = std::variant<storage::out::Pull, storage::out::Erase, storage::out::PutDone, storage::out::Located,
+                             storage::out::DeleteDone, storage::out::RecordSet, storage::out::RecordGot,
+                             storage::out::RecordsListed>;
 struct Answer {  // to scheduler::in::Query, storage::in::Query or in::OverlayQuery with this id
   std::uint64_t id = 0;
   Result<wire::Dynamic> result;
@@ -92,7 +91,7 @@ struct Trace {  // a state change worth a line in the log and a place in the sim
 };
 struct Stopped {};  // the leave that was asked for is announced
 }  // namespace out
-using Effect = std::variant<out::Send, out::Dial, out::HangUp, out::WakeAt, out::Persist, out::Scheduler,
-                            out::Storage, out::Answer, out::AddressChanged, out::Trace, out::Stopped>;
+using Effect = std::variant<out::Send, out::Dial, out::HangUp, out::WakeAt, out::Persist, out::Scheduler, out::Storage,
+                            out::Answer, out::AddressChanged, out::Trace, out::Stopped>;
 
 }  // namespace shoal::node

@@ -14,8 +14,8 @@ constexpr std::string_view kRecordPrefix = "s/r/";
 
 std::map<std::string, Bytes> under(const Recovered& recovered, std::string_view prefix) {
   std::map<std::string, Bytes> out;
-  for (auto it = recovered.lower_bound(std::string(prefix));
-       it != recovered.end() && it->first.starts_with(prefix); ++it) {
+  for (auto it = recovered.lower_bound(std::string(prefix)); it != recovered.end() && it->first.starts_with(prefix);
+       ++it) {
     out.emplace(it->first.substr(prefix.size()), it->second);
   }
   return out;
@@ -135,9 +135,7 @@ void Node::Impl::step(Instant now, Input&& input, std::vector<Effect>& out) {
       if (self.store.next_deadline() <= now) self.run_store(now, storage::in::Wake{}, out);
     }
     void operator()(const in::Frame& frame) const { self.receive(now, frame, out); }
-    void operator()(const in::LinkUp& up) const {
-      self.run_overlay(now, overlay::in::LinkUp{up.neighbour}, out);
-    }
+    void operator()(const in::LinkUp& up) const { self.run_overlay(now, overlay::in::LinkUp{up.neighbour}, out); }
     void operator()(const in::LinkDown& down) const {
       self.run_overlay(now, overlay::in::LinkDown{down.neighbour, down.refused}, out);
     }

@@ -164,7 +164,9 @@ Reactor::HookId Reactor::before_wait(Callback hook) {
   return last_hook_;
 }
 
-void Reactor::remove_hook(HookId hook) { hooks_.erase(hook); }
+void Reactor::remove_hook(HookId hook) {
+  hooks_.erase(hook);
+}
 
 void Reactor::run_hooks() {
   // By id, not by iterator: a hook may add and remove hooks.

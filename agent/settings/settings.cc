@@ -68,8 +68,7 @@ std::string unknown_key(std::string_view name, std::string_view origin) {
 Result<std::int64_t> parse_integer(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size())
-    return fail(Code::kInvalid, "not a whole number");
+  if (error != std::errc() || end != text.data() + text.size()) return fail(Code::kInvalid, "not a whole number");
   return value;
 }
 
@@ -81,23 +80,23 @@ Result<> check_value(const Key& key, const Value& value) {
     case Type::kInteger: {
       auto number = parse_integer(value.text);
       if (!number || *number < key.low || *number > key.high) {
-        return fail(Code::kInvalid, fmt::format("{}: {} takes a whole number from {} to {}, not \"{}\"",
-                                                value.origin, key.name, key.low, key.high, value.text));
+        return fail(Code::kInvalid, fmt::format("{}: {} takes a whole number from {} to {}, not \"{}\"", value.origin,
+                                                key.name, key.low, key.high, value.text));
       }
       return {};
     }
     case Type::kChoice: {
       const std::string padded = fmt::format("|{}|", key.choices);
       if (value.text.empty() || padded.find(fmt::format("|{}|", value.text)) == std::string::npos) {
-        return fail(Code::kInvalid, fmt::format("{}: {} takes one of {}, not \"{}\"", value.origin, key.name,
-                                                key.choices, value.text));
+        return fail(Code::kInvalid,
+                    fmt::format("{}: {} takes one of {}, not \"{}\"", value.origin, key.name, key.choices, value.text));
       }
       return {};
     }
     case Type::kFlag:
       if (value.text != "true" && value.text != "false") {
-        return fail(Code::kInvalid, fmt::format("{}: {} takes true or false, not \"{}\"", value.origin,
-                                                key.name, value.text));
+        return fail(Code::kInvalid,
+                    fmt::format("{}: {} takes true or false, not \"{}\"", value.origin, key.name, value.text));
       }
       return {};
     case Type::kLabels: {
@@ -107,9 +106,8 @@ Result<> check_value(const Key& key, const Value& value) {
         const std::string_view pair = rest.substr(0, comma);
         const auto equals = pair.find('=');
         if (equals == std::string_view::npos || equals == 0) {
-          return fail(Code::kInvalid,
-                      fmt::format("{}: {} takes KEY=VALUE pairs separated by commas, not \"{}\"",
-                                  value.origin, key.name, pair));
+          return fail(Code::kInvalid, fmt::format("{}: {} takes KEY=VALUE pairs separated by commas, not \"{}\"",
+                                                  value.origin, key.name, pair));
         }
         rest = comma < rest.size() ? rest.substr(comma + 1) : std::string_view();
       }
@@ -193,8 +191,7 @@ Result<std::map<std::string, std::string>> read_flags(const std::vector<std::str
     if (parsed.count(flag) == 0) continue;
     const auto& given = parsed[flag].as<std::vector<std::string>>();
     // Labels add up; anything else said twice means what was said last.
-    out[std::string(key.name)] =
-        key.type == Type::kLabels ? fmt::format("{}", fmt::join(given, ",")) : given.back();
+    out[std::string(key.name)] = key.type == Type::kLabels ? fmt::format("{}", fmt::join(given, ",")) : given.back();
   }
   return out;
 }
@@ -208,24 +205,19 @@ const std::vector<Key>& keys() {
       {"name", Type::kText, "", "name of this agent for people (default: the host's name)", "", 0, 0},
       {"listen", Type::kText, "127.0.0.1:0",
        "address and port for other agents, \"none\" to dial out only; port 0 takes a free one", "", 0, 0},
-      {"advertise", Type::kText, "",
-       "host:port under which others reach this agent (default: the listen address)", "", 0, 0},
-      {"http", Type::kText, "127.0.0.1:0", "address and port of the HTTP gateway, \"none\" for no gateway",
-       "", 0, 0},
-      {"region", Type::kText, "root", "name of the region that an agent founds when it joins nobody", "", 0,
-       0},
+      {"advertise", Type::kText, "", "host:port under which others reach this agent (default: the listen address)", "",
+       0, 0},
+      {"http", Type::kText, "127.0.0.1:0", "address and port of the HTTP gateway, \"none\" for no gateway", "", 0, 0},
+      {"region", Type::kText, "root", "name of the region that an agent founds when it joins nobody", "", 0, 0},
       {"labels", Type::kLabels, "", "KEY=VALUE pairs that constraints can ask for", "", 0, 0},
       {"preset", Type::kChoice, "lan", "time-outs of the network", "lan|wan|radio", 0, 0},
-      {"computing_units", Type::kInteger, "-1",
-       "tasks at a time (-1: one per core; 0: none, all go elsewhere)", "", -1, 4096},
-      {"memory_mb", Type::kInteger, "-1", "memory for tasks in MiB (-1: what the machine has)", "", -1,
-       1LL << 30},
-      {"python", Type::kText, "", "interpreter of executors when an app names none (default: python3)", "", 0,
-       0},
-      {"store_mb", Type::kInteger, "-1", "most MiB that the object store may use (-1: the disk's free space)",
-       "", -1, 1LL << 40},
-      {"log_level", Type::kChoice, "info", "least severe log lines to write", "trace|debug|info|warn|error",
-       0, 0},
+      {"computing_units", Type::kInteger, "-1", "tasks at a time (-1: one per core; 0: none, all go elsewhere)", "", -1,
+       4096},
+      {"memory_mb", Type::kInteger, "-1", "memory for tasks in MiB (-1: what the machine has)", "", -1, 1LL << 30},
+      {"python", Type::kText, "", "interpreter of executors when an app names none (default: python3)", "", 0, 0},
+      {"store_mb", Type::kInteger, "-1", "most MiB that the object store may use (-1: the disk's free space)", "", -1,
+       1LL << 40},
+      {"log_level", Type::kChoice, "info", "least severe log lines to write", "trace|debug|info|warn|error", 0, 0},
       {"log_format", Type::kChoice, "text", "log lines as text or as JSON objects", "text|json", 0, 0},
   };
   return kKeys;
@@ -255,8 +247,7 @@ Result<Settings> Settings::load(const std::vector<std::string>& arguments,
   if (!named) path = out.values_["home"].text + "/config.toml";
   std::error_code ignored;
   if (named || std::filesystem::exists(path, ignored)) {
-    if (auto read = read_file(path, out.values_, out.sources_); !read)
-      return tl::unexpected<Error>(read.error());
+    if (auto read = read_file(path, out.values_, out.sources_); !read) return tl::unexpected<Error>(read.error());
   }
   for (const auto& [key, value] : said) out.values_[key] = value;
   for (const auto& key : keys()) {

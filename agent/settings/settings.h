@@ -18,7 +18,7 @@ namespace shoal::settings {
 enum class Type : std::uint8_t { kText, kInteger, kChoice, kFlag, kLabels };
 
 struct Key {
-  std::string_view name;     // as in the file and, with dashes, as a flag
+  std::string_view name;  // as in the file and, with dashes, as a flag
   Type type = Type::kText;
   std::string_view builtin;  // its value when nobody says anything
   std::string_view help;

@@ -22,7 +22,8 @@ struct Block {
 
 Block make_block(std::uint32_t size, std::uint32_t row, std::uint32_t column) {
   Block block{size, std::vector<double>(static_cast<std::size_t>(size) * size)};
-  for (std::size_t i = 0; i < block.values.size(); ++i) block.values[i] = static_cast<double>((i + row * 7 + column * 3) % 10);
+  for (std::size_t i = 0; i < block.values.size(); ++i)
+    block.values[i] = static_cast<double>((i + row * 7 + column * 3) % 10);
   return block;
 }
 

@@ -23,14 +23,12 @@ constexpr std::array<std::uint32_t, 256> make_table() {
 constexpr auto kTable = make_table();
 
 std::uint32_t update_by_table(std::uint32_t c, const char* data, std::size_t size) {
-  for (std::size_t i = 0; i < size; ++i)
-    c = kTable[(c ^ static_cast<unsigned char>(data[i])) & 255] ^ (c >> 8);
+  for (std::size_t i = 0; i < size; ++i) c = kTable[(c ^ static_cast<unsigned char>(data[i])) & 255] ^ (c >> 8);
   return c;
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) std::uint32_t update_by_sse42(std::uint32_t c, const char* data,
-                                                                std::size_t size) {
+__attribute__((target("sse4.2"))) std::uint32_t update_by_sse42(std::uint32_t c, const char* data, std::size_t size) {
   std::uint64_t wide = c;
   while (size >= 8) {
     std::uint64_t word = 0;

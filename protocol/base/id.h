@@ -90,18 +90,17 @@ using AgentId = Id128<struct AgentTag>;    // first 16 bytes of SHA-256(public k
 using RealmId = Id128<struct RealmTag>;    // first 16 bytes of SHA-256(realm root public key)
 using RegionId = Id128<struct RegionTag>;  // drawn by the agent that founds the region
 using AppId = Id128<struct AppTag>;        // drawn by the agent that accepts the application
-using ObjectId =
-    Id128<struct ObjectTag>;  // first 16 bytes of SHA-256 of the content, or drawn for a mutable object
+using ObjectId = Id128<struct ObjectTag>;  // first 16 bytes of SHA-256 of the content, or drawn for a mutable object
 using FunctionId = Id128<struct FunctionTag>;  // first 16 bytes of SHA-256 of the pickled function
 
-using Incarnation = Number<struct IncarnationTag>;  // grows with every restart or refutation of an agent
-using Epoch = Number<struct EpochTag>;              // grows with every grant of a role
+using Incarnation = Number<struct IncarnationTag>;           // grows with every restart or refutation of an agent
+using Epoch = Number<struct EpochTag>;                       // grows with every grant of a role
 using Instance = Number<struct InstanceTag, std::uint32_t>;  // grows with every attempt of a task
-using TaskId = Number<struct TaskTag>;                     // position of the call in its application, from 1
-using DatumId = Number<struct DatumTag>;                   // one value of an application, drawn by its driver
-using Version = Number<struct VersionTag, std::uint32_t>;  // grows with every write of a datum
-using Ticket = Number<struct TicketTag>;                   // names a persist; 0 means "nothing to wait for"
-using ClientId = Number<struct ClientTag>;                 // one connection of a local client
+using TaskId = Number<struct TaskTag>;                       // position of the call in its application, from 1
+using DatumId = Number<struct DatumTag>;                     // one value of an application, drawn by its driver
+using Version = Number<struct VersionTag, std::uint32_t>;    // grows with every write of a datum
+using Ticket = Number<struct TicketTag>;                     // names a persist; 0 means "nothing to wait for"
+using ClientId = Number<struct ClientTag>;                   // one connection of a local client
 
 }  // namespace shoal
 
@@ -114,7 +113,5 @@ struct std::hash<shoal::Id128<Tag>> {
 
 template <class Tag, class Rep>
 struct std::hash<shoal::Number<Tag, Rep>> {
-  std::size_t operator()(const shoal::Number<Tag, Rep>& n) const noexcept {
-    return std::hash<Rep>{}(n.value());
-  }
+  std::size_t operator()(const shoal::Number<Tag, Rep>& n) const noexcept { return std::hash<Rep>{}(n.value()); }
 };

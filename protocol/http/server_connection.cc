@@ -15,7 +15,9 @@ namespace {
 namespace beast = boost::beast::http;
 using ErrorCode = boost::beast::error_code;
 
-std::string text_of(boost::beast::string_view view) { return {view.data(), view.size()}; }
+std::string text_of(boost::beast::string_view view) {
+  return {view.data(), view.size()};
+}
 
 std::string lower(boost::beast::string_view view) {
   std::string out = text_of(view);
@@ -47,7 +49,9 @@ void ServerConnection::receive(std::string_view bytes) {
   if (!closing_) input_.append(bytes);
 }
 
-bool ServerConnection::idle() const { return !answering_ && !parser_ && input_.empty(); }
+bool ServerConnection::idle() const {
+  return !answering_ && !parser_ && input_.empty();
+}
 
 std::optional<Request> ServerConnection::next() {
   if (closing_ || answering_) return std::nullopt;
@@ -143,7 +147,9 @@ void ServerConnection::write(const Response& response, bool keep_alive, bool hea
   if (error) closing_ = true;
 }
 
-std::string ServerConnection::take_output() { return std::exchange(output_, {}); }
+std::string ServerConnection::take_output() {
+  return std::exchange(output_, {});
+}
 
 std::string_view reason_of(unsigned status) {
   const auto words = beast::obsolete_reason(beast::int_to_status(status));

@@ -1,12 +1,12 @@
 // protocol/http/server_connection.h
 //
-// One HTTP/1.1 connection seen from the server: bytes in, requests out, responses in, bytes out. No socket, no thread, no
-// clock. Whatever arrives, it answers or closes; it never throws and holds no more than its limits.
+// One HTTP/1.1 connection seen from the server: bytes in, requests out, responses in, bytes out. No socket, no thread,
+// no clock. Whatever arrives, it answers or closes; it never throws and holds no more than its limits.
 //
 //   receive(bytes) ──► next() ──► request ──► answer(response) ──► take_output()
 //
-// Requests are handed out one at a time, in the order they came; what was sent ahead (pipelining) waits. Follows RFC 9112.
-// Thread-safety: none.
+// Requests are handed out one at a time, in the order they came; what was sent ahead (pipelining) waits. Follows RFC
+// 9112. Thread-safety: none.
 #pragma once
 
 #include <cstddef>
@@ -26,9 +26,9 @@ struct Limits {
 };
 
 struct Request {
-  std::string method;  // as sent: "GET"
-  std::string path;    // of the target, without the query; not decoded
-  std::string query;   // behind '?', not decoded
+  std::string method;                          // as sent: "GET"
+  std::string path;                            // of the target, without the query; not decoded
+  std::string query;                           // behind '?', not decoded
   std::map<std::string, std::string> headers;  // names in lower case; of repeated ones the last
   std::string body;
 };

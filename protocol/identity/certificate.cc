@@ -29,23 +29,19 @@ Result<> check_window(const char* what, WallTime from, WallTime until, WallTime 
                       std::int64_t grace_ms, const char* remedy) {
   if (now.unix_ms + skew_ms < from.unix_ms) {
     return fail(Code::kStale, std::string("the ") + what + " is not valid for another " +
-                                  hours_of(from.unix_ms - now.unix_ms) +
-                                  "; compare the clocks of the two machines");
+                                  hours_of(from.unix_ms - now.unix_ms) + "; compare the clocks of the two machines");
   }
   if (now.unix_ms >= until.unix_ms && now.unix_ms - until.unix_ms >= grace_ms) {
-    return fail(Code::kStale, std::string("the ") + what + " expired " +
-                                  hours_of(now.unix_ms - until.unix_ms) + " ago; " + remedy);
+    return fail(Code::kStale,
+                std::string("the ") + what + " expired " + hours_of(now.unix_ms - until.unix_ms) + " ago; " + remedy);
   }
   return {};
 }
 
 Result<> check_bounds(const Certificate& c) {
-  if (c.name.size() > Certificate::kNameMax)
-    return fail(Code::kInvalid, "the agent's name is longer than 64 bytes");
-  if (c.roles.size() > Certificate::kRolesMax)
-    return fail(Code::kInvalid, "the certificate has more than 8 roles");
-  if (c.labels.size() > Certificate::kLabelsMax)
-    return fail(Code::kInvalid, "the agent has more than 32 labels");
+  if (c.name.size() > Certificate::kNameMax) return fail(Code::kInvalid, "the agent's name is longer than 64 bytes");
+  if (c.roles.size() > Certificate::kRolesMax) return fail(Code::kInvalid, "the certificate has more than 8 roles");
+  if (c.labels.size() > Certificate::kLabelsMax) return fail(Code::kInvalid, "the agent has more than 32 labels");
   for (const auto& [key, value] : c.labels) {
     if (key.size() > Certificate::kLabelBytesMax || value.size() > Certificate::kLabelBytesMax) {
       return fail(Code::kInvalid, "label '" + key.substr(0, 32) + "' is longer than 128 bytes");
@@ -60,8 +56,7 @@ Result<> check_bounds(const Certificate& c) {
 Result<IssuingCertificate> verify_issuer(const Signed& leave, RealmId realm, WallTime now,
                                          const CertificateTerms& terms) {
   auto issuing = wire::decode<IssuingCertificate>(leave.body, kCertificateLimits);
-  if (!issuing)
-    return fail(Code::kInvalid, "the issuing certificate cannot be read: " + issuing.error().message);
+  if (!issuing) return fail(Code::kInvalid, "the issuing certificate cannot be read: " + issuing.error().message);
   const RealmId named = realm_id_of(issuing->root_key);
   if (named != realm) {
     return fail(Code::kDenied, "the certificate belongs to realm " + named.brief() + ", this is realm " +
@@ -70,8 +65,8 @@ Result<IssuingCertificate> verify_issuer(const Signed& leave, RealmId realm, Wal
   if (!verify_signature(issuing->root_key, purposed(kIssuingPurpose, leave.body), leave.signature)) {
     return fail(Code::kDenied, "the issuing certificate was not signed by the realm's root key");
   }
-  auto window = check_window("issuing certificate", issuing->not_before, issuing->not_after, now,
-                             terms.skew_ms, terms.grace_ms, "renew it with the realm's root key");
+  auto window = check_window("issuing certificate", issuing->not_before, issuing->not_after, now, terms.skew_ms,
+                             terms.grace_ms, "renew it with the realm's root key");
   if (!window) return tl::unexpected(window.error());
   return issuing;
 }
@@ -96,8 +91,7 @@ std::string renewal_body(const CertificateChain& current, WallTime asked_at) {
 
 Result<Certificate> read_certificate(const CertificateChain& chain) {
   auto certificate = wire::decode<Certificate>(chain.agent.body, kCertificateLimits);
-  if (!certificate)
-    return fail(Code::kInvalid, "the certificate cannot be read: " + certificate.error().message);
+  if (!certificate) return fail(Code::kInvalid, "the certificate cannot be read: " + certificate.error().message);
   return certificate;
 }
 
@@ -105,8 +99,7 @@ Result<Certificate> verify_certificate(const CertificateChain& chain, RealmId re
                                        const CertificateTerms& terms) {
   auto issuing = verify_issuer(chain.issuer, realm, now, terms);
   if (!issuing) return tl::unexpected(issuing.error());
-  if (!verify_signature(issuing->issuer_key, purposed(kAgentPurpose, chain.agent.body),
-                        chain.agent.signature)) {
+  if (!verify_signature(issuing->issuer_key, purposed(kAgentPurpose, chain.agent.body), chain.agent.signature)) {
     return fail(Code::kDenied, "the certificate was not signed by the issuer that it names");
   }
   auto certificate = read_certificate(chain);
@@ -115,11 +108,9 @@ Result<Certificate> verify_certificate(const CertificateChain& chain, RealmId re
   if (certificate->agent != agent_id_of(certificate->public_key)) {
     return fail(Code::kDenied, "the certificate's agent id does not belong to its key");
   }
-  if (auto roles = check_roles(certificate->roles, issuing->roles); !roles)
-    return tl::unexpected(roles.error());
-  auto window =
-      check_window("certificate", certificate->not_before, certificate->not_after, now, terms.skew_ms,
-                   terms.grace_ms, "join again with a new token (shoal token create)");
+  if (auto roles = check_roles(certificate->roles, issuing->roles); !roles) return tl::unexpected(roles.error());
+  auto window = check_window("certificate", certificate->not_before, certificate->not_after, now, terms.skew_ms,
+                             terms.grace_ms, "join again with a new token (shoal token create)");
   if (!window) return tl::unexpected(window.error());
   return certificate;
 }
@@ -131,8 +122,8 @@ Result<Certificate> verify_certificate_bytes(std::string_view encoded, RealmId r
   return verify_certificate(*chain, realm, now, terms);
 }
 
-Signed delegate_issuer(const KeyPair& root, const Bytes& issuer_key, std::set<std::string> roles,
-                       WallTime now, const CertificateTerms& terms) {
+Signed delegate_issuer(const KeyPair& root, const Bytes& issuer_key, std::set<std::string> roles, WallTime now,
+                       const CertificateTerms& terms) {
   IssuingCertificate issuing;
   issuing.root_key = root.public_key();
   issuing.issuer_key = issuer_key;
@@ -152,12 +143,11 @@ Result<CertificateChain> issue_certificate(const Issuer& issuer, Certificate cer
   if (issuing->issuer_key != issuer.key.public_key()) {
     return fail(Code::kDenied, "this agent's issuing certificate is for another key");
   }
-  auto window = check_window("issuing certificate of this agent", issuing->not_before, issuing->not_after,
-                             now, terms.skew_ms, 0, "renew it with the realm's root key");
+  auto window = check_window("issuing certificate of this agent", issuing->not_before, issuing->not_after, now,
+                             terms.skew_ms, 0, "renew it with the realm's root key");
   if (!window) return tl::unexpected(window.error());
   if (auto bounds = check_bounds(certificate); !bounds) return tl::unexpected(bounds.error());
-  if (auto roles = check_roles(certificate.roles, issuing->roles); !roles)
-    return tl::unexpected(roles.error());
+  if (auto roles = check_roles(certificate.roles, issuing->roles); !roles) return tl::unexpected(roles.error());
   certificate.version = 1;
   certificate.agent = agent_id_of(certificate.public_key);
   certificate.not_before = now;
@@ -178,8 +168,8 @@ RenewalAsk make_renewal_ask(const KeyPair& key, const CertificateChain& current,
   return RenewalAsk{current, now, key.sign(renewal_body(current, now))};
 }
 
-Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, const RenewalAsk& ask,
-                                       WallTime now, const CertificateTerms& terms) {
+Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, const RenewalAsk& ask, WallTime now,
+                                       const CertificateTerms& terms) {
   auto certificate = verify_certificate(ask.current, realm, now, terms);
   if (!certificate) return tl::unexpected(certificate.error());
   if (!verify_signature(certificate->public_key, renewal_body(ask.current, ask.asked_at), ask.signature)) {
@@ -187,8 +177,7 @@ Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, cons
   }
   const std::int64_t age_ms = now.unix_ms - ask.asked_at.unix_ms;
   if (age_ms > terms.skew_ms || age_ms < -terms.skew_ms) {
-    return fail(Code::kStale,
-                "the renewal was asked for at another time; compare the clocks of the two machines");
+    return fail(Code::kStale, "the renewal was asked for at another time; compare the clocks of the two machines");
   }
   return issue_certificate(issuer, std::move(*certificate), now, terms);
 }

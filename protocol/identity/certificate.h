@@ -54,8 +54,8 @@ struct Certificate {
 
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.version, self.agent, self.public_key, self.curve_key, self.name, self.roles, self.labels,
-      self.not_before, self.not_after);
+    f(self.version, self.agent, self.public_key, self.curve_key, self.name, self.roles, self.labels, self.not_before,
+      self.not_after);
   }
   friend bool operator==(const Certificate&, const Certificate&) = default;
 };
@@ -117,8 +117,8 @@ Result<Certificate> verify_certificate_bytes(std::string_view encoded, RealmId r
 Result<Certificate> read_certificate(const CertificateChain& chain);
 
 // Signs an issuing certificate for `issuer_key`. Needs the realm's root key, so it runs where that is kept.
-Signed delegate_issuer(const KeyPair& root, const Bytes& issuer_key, std::set<std::string> roles,
-                       WallTime now, const CertificateTerms& terms = {});
+Signed delegate_issuer(const KeyPair& root, const Bytes& issuer_key, std::set<std::string> roles, WallTime now,
+                       const CertificateTerms& terms = {});
 
 // An agent that may issue: its key and the realm's leave.
 struct Issuer {
@@ -150,7 +150,7 @@ RenewalAsk make_renewal_ask(const KeyPair& key, const CertificateChain& current,
 
 // The next certificate with the same keys, name, roles and labels. Errors as verify_certificate and
 // issue_certificate; kDenied when the ask was not signed by the agent itself.
-Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, const RenewalAsk& ask,
-                                       WallTime now, const CertificateTerms& terms = {});
+Result<CertificateChain> grant_renewal(const Issuer& issuer, RealmId realm, const RenewalAsk& ask, WallTime now,
+                                       const CertificateTerms& terms = {});
 
 }  // namespace shoal::identity

@@ -53,8 +53,7 @@ void Sha256::update(std::string_view piece) {
 
 Bytes Sha256::finish() {
   Bytes digest(kDigestBytes, '\0');
-  SHOAL_CHECK(EVP_DigestFinal_ex(impl_->context.get(), bytes_of(digest), nullptr) == 1,
-              "hashing cannot fail");
+  SHOAL_CHECK(EVP_DigestFinal_ex(impl_->context.get(), bytes_of(digest), nullptr) == 1, "hashing cannot fail");
   impl_->start();
   return digest;
 }
@@ -76,8 +75,7 @@ ObjectId object_id_of(std::string_view content) {
 
 Bytes random_bytes(std::size_t count) {
   Bytes out(count, '\0');
-  SHOAL_CHECK(RAND_bytes(bytes_of(out), static_cast<int>(count)) == 1,
-              "the system must have a source of random bytes");
+  SHOAL_CHECK(RAND_bytes(bytes_of(out), static_cast<int>(count)) == 1, "the system must have a source of random bytes");
   return out;
 }
 
@@ -88,8 +86,8 @@ Bytes seal(std::string_view key, std::string_view plain, std::string_view contex
   CipherContext cipher(EVP_CIPHER_CTX_new());
   int written = 0;
   bool ok = EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, bytes_of(key), bytes_of(out)) == 1;
-  ok = ok && EVP_EncryptUpdate(cipher.get(), nullptr, &written, bytes_of(context),
-                               static_cast<int>(context.size())) == 1;
+  ok = ok &&
+       EVP_EncryptUpdate(cipher.get(), nullptr, &written, bytes_of(context), static_cast<int>(context.size())) == 1;
   ok = ok && EVP_EncryptUpdate(cipher.get(), bytes_of(out) + kNonceBytes, &written, bytes_of(plain),
                                static_cast<int>(plain.size())) == 1;
   ok = ok && EVP_EncryptFinal_ex(cipher.get(), bytes_of(out) + kNonceBytes + plain.size(), &written) == 1;
@@ -101,26 +99,23 @@ Bytes seal(std::string_view key, std::string_view plain, std::string_view contex
 
 Result<Bytes> open_sealed(std::string_view key, std::string_view sealed, std::string_view context) {
   SHOAL_CHECK(key.size() == kSealKeyBytes, "a sealing key has 32 bytes");
-  if (sealed.size() < kNonceBytes + kTagBytes)
-    return fail(Code::kDenied, "the sealed secret is too short to be one");
+  if (sealed.size() < kNonceBytes + kTagBytes) return fail(Code::kDenied, "the sealed secret is too short to be one");
   Bytes plain(sealed.size() - kNonceBytes - kTagBytes, '\0');
   std::string tag(sealed.substr(sealed.size() - kTagBytes));
   const std::string_view body = sealed.substr(kNonceBytes, plain.size());
   CipherContext cipher(EVP_CIPHER_CTX_new());
   int written = 0;
-  bool ok =
-      EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, bytes_of(key), bytes_of(sealed)) == 1;
-  ok = ok && EVP_DecryptUpdate(cipher.get(), nullptr, &written, bytes_of(context),
-                               static_cast<int>(context.size())) == 1;
-  ok = ok && EVP_DecryptUpdate(cipher.get(), bytes_of(plain), &written, bytes_of(body),
-                               static_cast<int>(body.size())) == 1;
+  bool ok = EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, bytes_of(key), bytes_of(sealed)) == 1;
+  ok = ok &&
+       EVP_DecryptUpdate(cipher.get(), nullptr, &written, bytes_of(context), static_cast<int>(context.size())) == 1;
+  ok = ok &&
+       EVP_DecryptUpdate(cipher.get(), bytes_of(plain), &written, bytes_of(body), static_cast<int>(body.size())) == 1;
   ok = ok && EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, tag.data()) == 1;
   std::array<unsigned char, kTagBytes> rest{};
   ok = ok && EVP_DecryptFinal_ex(cipher.get(), rest.data(), &written) == 1;
   if (!ok) {
     wipe(plain);
-    return fail(Code::kDenied,
-                "the secret cannot be opened: it was sealed with another key or has been changed");
+    return fail(Code::kDenied, "the secret cannot be opened: it was sealed with another key or has been changed");
   }
   return plain;
 }

@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "protocol/base/check.h"
-#include "protocol/identity/openssl.h"
 #include "protocol/identity/crypto.h"
+#include "protocol/identity/openssl.h"
 #include "protocol/identity/secret_file.h"
 
 namespace shoal::identity {
@@ -62,8 +62,7 @@ bool verify_signature(std::string_view public_key, std::string_view message, std
   Key key(EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, nullptr, bytes_of(public_key), public_key.size()));
   DigestContext context(EVP_MD_CTX_new());
   return key != nullptr && EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
-         EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(), bytes_of(message),
-                          message.size()) == 1;
+         EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(), bytes_of(message), message.size()) == 1;
 }
 
 KeyPair KeyPair::generate() {
@@ -87,9 +86,8 @@ Bytes KeyPair::sign(std::string_view message) const {
   DigestContext context(EVP_MD_CTX_new());
   Bytes signature(kSignatureBytes, '\0');
   std::size_t size = signature.size();
-  const bool ok =
-      EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
-      EVP_DigestSign(context.get(), bytes_of(signature), &size, bytes_of(message), message.size()) == 1;
+  const bool ok = EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
+                  EVP_DigestSign(context.get(), bytes_of(signature), &size, bytes_of(message), message.size()) == 1;
   SHOAL_CHECK(ok && size == kSignatureBytes, "Ed25519 must be available");
   return signature;
 }
@@ -104,8 +102,7 @@ Result<KeyPair> KeyPair::load(const std::string& path) {
   std::size_t size = secret.size();
   if (key == nullptr || EVP_PKEY_get_id(key.get()) != EVP_PKEY_ED25519 ||
       EVP_PKEY_get_raw_private_key(key.get(), bytes_of(secret), &size) != 1) {
-    return fail(Code::kCorrupt,
-                path + " does not hold an unencrypted Ed25519 key in PEM form; restore it from a copy");
+    return fail(Code::kCorrupt, path + " does not hold an unencrypted Ed25519 key in PEM form; restore it from a copy");
   }
   auto pair = from_secret(secret);
   wipe(secret);

@@ -77,14 +77,12 @@ Result<> save_identity(const std::string& home, const AgentIdentity& identity) {
 Result<AgentIdentity> load_identity(const std::string& home) {
   auto content = read_secret_file(certificate_path(home));
   if (!content && content.error().code == Code::kNotFound) {
-    return fail(Code::kNotFound,
-                "there is no agent identity in " + home + "; run `shoal init` or `shoal join TOKEN`");
+    return fail(Code::kNotFound, "there is no agent identity in " + home + "; run `shoal init` or `shoal join TOKEN`");
   }
   if (!content) return tl::unexpected(content.error());
   auto stored = wire::decode<Stored>(*content);
   if (!stored || stored->version != 1) {
-    return fail(Code::kCorrupt,
-                certificate_path(home) + " cannot be read; restore it, or join again with a new token");
+    return fail(Code::kCorrupt, certificate_path(home) + " cannot be read; restore it, or join again with a new token");
   }
   auto keys = load_keys(home);
   if (!keys) return tl::unexpected(keys.error());
@@ -112,8 +110,7 @@ Result<AgentIdentity> init_realm(const std::string& home, const Profile& profile
   if (auto saved = root.save(root_path(home)); !saved) return tl::unexpected(saved.error());
 
   AgentIdentity identity{std::move(*keys), realm_id_of(root.public_key()), {}, std::nullopt};
-  identity.leave =
-      delegate_issuer(root, identity.keys.key.public_key(), {kRoleAgent, kRoleIssuer}, now, terms);
+  identity.leave = delegate_issuer(root, identity.keys.key.public_key(), {kRoleAgent, kRoleIssuer}, now, terms);
   Certificate request = request_of(identity.keys, profile);
   request.roles.insert(kRoleIssuer);
   auto chain = issue_certificate(*identity.issuer(), std::move(request), now, terms);

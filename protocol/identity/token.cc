@@ -53,13 +53,11 @@ Result<JoinToken> JoinToken::parse(std::string_view text) {
                 "the join token is damaged: a character is missing or changed; copy the whole line again");
   }
   auto token = wire::decode<JoinToken>(body, kTokenLimits);
-  if (!token || token->version == 0 || token->issuer.curve_key.size() != kKeyBytes ||
-      token->issuer.endpoints.empty()) {
+  if (!token || token->version == 0 || token->issuer.curve_key.size() != kKeyBytes || token->issuer.endpoints.empty()) {
     return fail(Code::kInvalid, "the join token cannot be read; make a new one with `shoal token create`");
   }
   if (token->version != 1) {
-    return fail(Code::kUnsupported,
-                "the join token was made by a newer version; install that version here first");
+    return fail(Code::kUnsupported, "the join token was made by a newer version; install that version here first");
   }
   return token;
 }
@@ -73,8 +71,7 @@ JoinAsk make_join_ask(const JoinToken& token, const KeyPair& key, const CurveKey
 }
 
 Result<> verify_join_ask(const JoinAsk& ask) {
-  if (ask.curve_key.size() != kKeyBytes ||
-      !verify_signature(ask.public_key, signed_part(ask), ask.signature)) {
+  if (ask.curve_key.size() != kKeyBytes || !verify_signature(ask.public_key, signed_part(ask), ask.signature)) {
     return fail(Code::kDenied, "the request to join was not signed by the agent that it names");
   }
   return {};
@@ -83,14 +80,12 @@ Result<> verify_join_ask(const JoinAsk& ask) {
 void TokenBook::forget_expired(WallTime now) {
   // Kept for a day after expiry, so that a late joiner reads "expired" rather than "unknown".
   constexpr std::int64_t kRememberMs = 24LL * 3600 * 1000;
-  std::erase_if(entries_,
-                [&](const auto& e) { return e.second.expires.unix_ms + kRememberMs <= now.unix_ms; });
+  std::erase_if(entries_, [&](const auto& e) { return e.second.expires.unix_ms + kRememberMs <= now.unix_ms; });
   if (entries_.size() < kTokensMax) return;
   std::erase_if(entries_, [&](const auto& e) { return e.second.expires <= now; });
 }
 
-Result<JoinToken> TokenBook::create(Contact issuer, std::string child_region, WallTime now,
-                                    std::int64_t life_ms) {
+Result<JoinToken> TokenBook::create(Contact issuer, std::string child_region, WallTime now, std::int64_t life_ms) {
   if (life_ms <= 0) return fail(Code::kInvalid, "a token must be valid for some time");
   if (issuer.endpoints.empty()) {
     return fail(Code::kInvalid,
@@ -118,9 +113,8 @@ Result<JoinToken> TokenBook::create(Contact issuer, std::string child_region, Wa
 Result<std::string> TokenBook::redeem(const JoinAsk& ask, WallTime now) {
   constexpr const char* kNewToken = "; make a new one with `shoal token create`";
   if (ask.realm != realm_) {
-    return fail(Code::kDenied, "the join token is for realm " + ask.realm.brief() +
-                                   ", this agent is of realm " + realm_.brief() + kNewToken +
-                                   " in the realm you want to join");
+    return fail(Code::kDenied, "the join token is for realm " + ask.realm.brief() + ", this agent is of realm " +
+                                   realm_.brief() + kNewToken + " in the realm you want to join");
   }
   const auto found = entries_.find(ask.token);
   // The same words for an unknown id and a wrong secret: a guesser learns nothing.
@@ -133,8 +127,7 @@ Result<std::string> TokenBook::redeem(const JoinAsk& ask, WallTime now) {
   Entry& entry = found->second;
   if (entry.expires <= now) return fail(Code::kDenied, std::string("the join token has expired") + kNewToken);
   if (!entry.used_by.is_zero() && entry.used_by != ask.agent()) {
-    return fail(Code::kDenied,
-                "the join token was used by agent " + entry.used_by.brief() + " already" + kNewToken);
+    return fail(Code::kDenied, "the join token was used by agent " + entry.used_by.brief() + " already" + kNewToken);
   }
   entry.used_by = ask.agent();
   return entry.child_region;
@@ -150,25 +143,23 @@ Bytes TokenBook::serialize() const {
 }
 
 Result<TokenBook> TokenBook::parse(RealmId realm, std::string_view bytes) {
-  auto corrupt = [] {
-    return fail(Code::kCorrupt, "the list of join tokens cannot be read; unused tokens are lost");
-  };
+  auto corrupt = [] { return fail(Code::kCorrupt, "the list of join tokens cannot be read; unused tokens are lost"); };
   auto document = wire::Document::parse(bytes);
   if (!document) return corrupt();
   const wire::Node root = document->root();
   std::uint64_t version = 0;
   RealmId stored;
   TokenBook book(realm);
-  if (root.kind() != wire::Node::Kind::kArray || root.size() < 3 || !root.at(0).as_u64(version) ||
-      version != 1 || !wire::get(root.at(1), stored) || stored != realm ||
-      !wire::get(root.at(2), book.entries_) || book.entries_.size() > kTokensMax) {
+  if (root.kind() != wire::Node::Kind::kArray || root.size() < 3 || !root.at(0).as_u64(version) || version != 1 ||
+      !wire::get(root.at(1), stored) || stored != realm || !wire::get(root.at(2), book.entries_) ||
+      book.entries_.size() > kTokensMax) {
     return corrupt();
   }
   return book;
 }
 
-Result<JoinGrant> grant_join(const Issuer& issuer, TokenBook& book, const JoinAsk& ask,
-                             std::vector<Contact> contacts, WallTime now, const CertificateTerms& terms) {
+Result<JoinGrant> grant_join(const Issuer& issuer, TokenBook& book, const JoinAsk& ask, std::vector<Contact> contacts,
+                             WallTime now, const CertificateTerms& terms) {
   if (auto genuine = verify_join_ask(ask); !genuine) return tl::unexpected(genuine.error());
   Certificate certificate;
   certificate.public_key = ask.public_key;

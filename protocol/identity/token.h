@@ -73,8 +73,7 @@ struct JoinAsk {
 
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.realm, self.token, self.secret, self.public_key, self.curve_key, self.name, self.labels,
-      self.signature);
+    f(self.realm, self.token, self.secret, self.public_key, self.curve_key, self.name, self.labels, self.signature);
   }
 };
 
@@ -109,8 +108,7 @@ class TokenBook {
   explicit TokenBook(RealmId realm) : realm_(realm) {}
 
   // A new token, valid for `life_ms`. kExhausted when kTokensMax unexpired tokens are out.
-  Result<JoinToken> create(Contact issuer, std::string child_region, WallTime now,
-                           std::int64_t life_ms = kLifeMs);
+  Result<JoinToken> create(Contact issuer, std::string child_region, WallTime now, std::int64_t life_ms = kLifeMs);
 
   // Spends the token that `ask` names, for the agent that asks, and returns the child region it was made for.
   // The same agent may ask again until the token expires (its answer may have been lost); any other finds it
@@ -143,7 +141,7 @@ class TokenBook {
 
 // All an issuer does with an ask: checks it, spends the token, and makes the certificate. The caller persists
 // `book` before the grant leaves.
-Result<JoinGrant> grant_join(const Issuer& issuer, TokenBook& book, const JoinAsk& ask,
-                             std::vector<Contact> contacts, WallTime now, const CertificateTerms& terms = {});
+Result<JoinGrant> grant_join(const Issuer& issuer, TokenBook& book, const JoinAsk& ask, std::vector<Contact> contacts,
+                             WallTime now, const CertificateTerms& terms = {});
 
 }  // namespace shoal::identity

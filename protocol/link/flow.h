@@ -17,16 +17,13 @@ class Flow {
  public:
   Flow() = default;
   // `window_bytes`: the smaller of what both sides allow. `credit_bytes`: how often to tell the sender.
-  Flow(std::uint64_t window_bytes, std::uint64_t credit_bytes)
-      : window_(window_bytes), credit_every_(credit_bytes) {}
+  Flow(std::uint64_t window_bytes, std::uint64_t credit_bytes) : window_(window_bytes), credit_every_(credit_bytes) {}
 
   static std::uint64_t cost_of(std::uint64_t bytes) { return bytes + kMessageCost; }
 
   // ---- sending ----
   // A message larger than the whole window may go when nothing else is under way.
-  bool may_send(std::uint64_t bytes) const {
-    return under_way() == 0 || under_way() + cost_of(bytes) <= window_;
-  }
+  bool may_send(std::uint64_t bytes) const { return under_way() == 0 || under_way() + cost_of(bytes) <= window_; }
   void sent(std::uint64_t bytes) { sent_ += cost_of(bytes); }
   void refused() { blocked_ = true; }
   // The receiver's report. False when it claims more than was sent, or goes back: it does not keep to the

@@ -45,14 +45,13 @@ struct Greeting {
   std::uint16_t version = kVersion;
   std::uint16_t version_oldest = kVersionOldest;
   identity::CertificateChain chain;
-  std::string endpoint;        // where the sender can be dialled; empty: it only dials out
-  std::uint64_t process = 0;   // drawn when the sender started
-  std::uint64_t sequence = 0;  // grows with every greeting and welcome of that process: tells old from new
+  std::string endpoint;            // where the sender can be dialled; empty: it only dials out
+  std::uint64_t process = 0;       // drawn when the sender started
+  std::uint64_t sequence = 0;      // grows with every greeting and welcome of that process: tells old from new
   std::uint64_t window_bytes = 0;  // how much the sender lets us have under way to it
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.version, self.version_oldest, self.chain, self.endpoint, self.process, self.sequence,
-      self.window_bytes);
+    f(self.version, self.version_oldest, self.chain, self.endpoint, self.process, self.sequence, self.window_bytes);
   }
 };
 

@@ -18,9 +18,7 @@ bool is_wildcard(const std::string& endpoint) {
 Bytes Transport::Impl::own_greeting() {
   Greeting greeting;
   greeting.chain = config_.chain;
-  greeting.endpoint = !config_.announce.empty() ? config_.announce
-                      : is_wildcard(endpoint_)  ? std::string()
-                                                : endpoint_;
+  greeting.endpoint = !config_.announce.empty() ? config_.announce : is_wildcard(endpoint_) ? std::string() : endpoint_;
   greeting.process = process_;
   greeting.sequence = ++sequence_;
   greeting.window_bytes = config_.limits.window_bytes;
@@ -52,12 +50,10 @@ void Transport::Impl::dial(AgentId neighbour, const std::string& endpoint, const
   connections_.emplace(c.id, std::move(owned));
   ++dials_;
   dialling_[neighbour] = c.id;
-  if (!open_dialled(c, endpoint))
-    return lost(c, "cannot dial '" + endpoint + "': write it as tcp://HOST:PORT", false);
+  if (!open_dialled(c, endpoint)) return lost(c, "cannot dial '" + endpoint + "': write it as tcp://HOST:PORT", false);
   transmit(c, FrameKind::kGreeting, own_greeting());
   const Limits& limits = config_.limits;
-  arm(c,
-      milliseconds(limits.connect_ms) + milliseconds(limits.handshake_ms) + milliseconds(limits.greeting_ms));
+  arm(c, milliseconds(limits.connect_ms) + milliseconds(limits.handshake_ms) + milliseconds(limits.greeting_ms));
 }
 
 bool Transport::Impl::open_dialled(Connection& c, const std::string& endpoint) {
@@ -84,8 +80,7 @@ void Transport::Impl::handle_answer(Connection& c, FrameKind kind, std::string_v
   if (kind == FrameKind::kRefusal) {
     auto refusal = wire::decode<Refusal>(body, kControlLimits);
     if (!refusal) return lost(c, "the agent at " + c.target + " answered with something unreadable", false);
-    if (!refusal->duplicate)
-      return lost(c, "the agent at " + c.target + " refused: " + refusal->message, false);
+    if (!refusal->duplicate) return lost(c, "the agent at " + c.target + " refused: " + refusal->message, false);
     // Its own link to us is on the way and is to stay. Nothing more is said on this one.
     c.stage = Stage::kWaiting;
     close_dialled(c, {});
@@ -98,9 +93,8 @@ void Transport::Impl::handle_answer(Connection& c, FrameKind kind, std::string_v
   if (!certificate)
     return lost(c, "the agent at " + c.target + " cannot be trusted: " + certificate.error().message, false);
   if (certificate->agent != c.agent) {
-    return lost(
-        c, "at " + c.target + " answers agent " + certificate->agent.brief() + ", not " + c.agent.brief(),
-        false);
+    return lost(c, "at " + c.target + " answers agent " + certificate->agent.brief() + ", not " + c.agent.brief(),
+                false);
   }
   dialling_.erase(c.agent);
   establish(c, std::move(*certificate), *greeting);
@@ -142,8 +136,7 @@ Result<identity::Certificate> Transport::Impl::check_greeting(const Greeting& gr
   auto certificate = identity::verify_certificate(greeting.chain, config_.realm, wall_now(), config_.terms);
   if (!certificate) return certificate;
   if (user_id_of(certificate->curve_key) != user_id) {
-    return fail(Code::kDenied,
-                "the certificate is for another key than the one that encrypts the connection");
+    return fail(Code::kDenied, "the certificate is for another key than the one that encrypts the connection");
   }
   if (certificate->curve_key == config_.curve.public_key)
     return fail(Code::kInvalid, "an agent need not link to itself");
@@ -155,14 +148,12 @@ void Transport::Impl::handle_greeting(Connection& c, std::string_view body) {
   if (!greeting) return refuse(c, {greeting.error().code, "the greeting cannot be read", false});
   auto certificate = check_greeting(*greeting, c.user_id);
   if (!certificate) return refuse(c, {certificate.error().code, certificate.error().message, false});
-  if (!stays(*greeting, certificate->agent))
-    return refuse(c, {Code::kExists, "another link of this pair stays", true});
+  if (!stays(*greeting, certificate->agent)) return refuse(c, {Code::kExists, "another link of this pair stays", true});
   if (links_.size() >= config_.limits.links_max) {
     return refuse(c, {Code::kExhausted, "this agent has as many links as it may; try another one", false});
   }
   c.agent = certificate->agent;
-  if (transmit(c, FrameKind::kWelcome, own_greeting()) != 0)
-    return lost(c, "the connection was closed", false);
+  if (transmit(c, FrameKind::kWelcome, own_greeting()) != 0) return lost(c, "the connection was closed", false);
   establish(c, std::move(*certificate), *greeting);
 }
 
@@ -221,16 +212,13 @@ void Transport::Impl::handle_join_ask(Connection& c, std::string_view body) {
   auto ask = wire::decode<identity::JoinAsk>(body, kControlLimits);
   auto answer = [&](Error error) {
     ++counters_.greetings_denied;
-    end(c, FrameKind::kJoinAnswer,
-        wire::encode(Answer<identity::JoinGrant>::of(tl::unexpected(std::move(error)))));
+    end(c, FrameKind::kJoinAnswer, wire::encode(Answer<identity::JoinGrant>::of(tl::unexpected(std::move(error)))));
   };
   if (!ask)
-    return answer(
-        {Code::kInvalid, "the request to join cannot be read; use the same version on both machines"});
+    return answer({Code::kInvalid, "the request to join cannot be read; use the same version on both machines"});
   if (auto genuine = identity::verify_join_ask(*ask); !genuine) return answer(genuine.error());
   if (user_id_of(ask->curve_key) != c.user_id) {
-    return answer(
-        {Code::kDenied, "the request to join is for another key than the one that encrypts the connection"});
+    return answer({Code::kDenied, "the request to join is for another key than the one that encrypts the connection"});
   }
   c.stage = Stage::kJoining;
   arm(c, kJoinAnswerTime);

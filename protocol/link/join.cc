@@ -39,8 +39,7 @@ Result<> check_reachable(const std::string& endpoint, int wait_ms) {
   }
   switch (probe.verdict()) {
     case Probe::Verdict::kRefused:
-      return fail(Code::kUnavailable,
-                  "nothing listens at " + endpoint + "; start the agent that made the token");
+      return fail(Code::kUnavailable, "nothing listens at " + endpoint + "; start the agent that made the token");
     case Probe::Verdict::kPending:
       return fail(Code::kUnavailable, "no answer from " + endpoint +
                                           "; check that this machine can reach it (firewall, "
@@ -74,8 +73,7 @@ Result<identity::JoinGrant> ask_at(const std::string& endpoint, const identity::
   socket.set(ZMQ_CURVE_SERVERKEY, token.issuer.curve_key);
   socket.set(ZMQ_CURVE_PUBLICKEY, keys.curve.public_key);
   socket.set(ZMQ_CURVE_SECRETKEY, keys.curve.secret_key);
-  if (socket.connect(endpoint) != 0)
-    return fail(Code::kInvalid, "the token's address '" + endpoint + "' is malformed");
+  if (socket.connect(endpoint) != 0) return fail(Code::kInvalid, "the token's address '" + endpoint + "' is malformed");
   Message question(static_cast<std::uint8_t>(FrameKind::kJoinAsk), ask);
   socket.send(question);
   zmq_pollitem_t item{socket.get(), 0, ZMQ_POLLIN, 0};
@@ -104,8 +102,7 @@ Result<> check_grant(const identity::JoinGrant& grant, const identity::JoinToken
 Result<identity::JoinGrant> join_realm(const identity::JoinToken& token, const identity::AgentKeys& keys,
                                        const identity::Profile& profile, Duration timeout) {
   const auto deadline = Clock::now() + std::chrono::microseconds(timeout.us);
-  const Bytes ask =
-      wire::encode(identity::make_join_ask(token, keys.key, keys.curve, profile.name, profile.labels));
+  const Bytes ask = wire::encode(identity::make_join_ask(token, keys.key, keys.curve, profile.name, profile.labels));
   Error last{Code::kInvalid, "the join token names no address; make a new one with `shoal token create`"};
   const auto& endpoints = token.issuer.endpoints;
   for (std::size_t i = 0; i < endpoints.size() && left_ms(deadline) > 0; ++i) {

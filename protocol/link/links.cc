@@ -38,8 +38,7 @@ Result<> Transport::Impl::send(AgentId neighbour, FrameKind kind, std::string_vi
   if (error == EAGAIN) {
     c.flow.refused();
     counters_.refused_exhausted += frames;
-    return fail(Code::kExhausted,
-                "agent " + neighbour.brief() + " takes in slower than this one sends; wait for it");
+    return fail(Code::kExhausted, "agent " + neighbour.brief() + " takes in slower than this one sends; wait for it");
   }
   counters_.refused_no_link += frames;
   lost(c, "the connection was closed", true);
@@ -167,8 +166,8 @@ void Transport::Impl::report_down(AgentId agent, std::string reason, std::option
     ++counters_.links_down;
     return queue(event::LinkDown{agent, false, std::move(reason)});
   }
-  auto& down = downs_.emplace(id, PendingDown{agent, std::move(reason), Probe(*probe_at), now_ + kProbeTime})
-                   .first->second;
+  auto& down =
+      downs_.emplace(id, PendingDown{agent, std::move(reason), Probe(*probe_at), now_ + kProbeTime}).first->second;
   const Probe::Verdict verdict = down.probe.verdict();
   if (verdict != Probe::Verdict::kPending) return finish_down(id, verdict == Probe::Verdict::kRefused);
   wait_set_.add(down.probe.fd(), id * 2, true);

@@ -129,8 +129,7 @@ void Transport::Impl::handle(Connection& connection, std::string_view message) {
     case Stage::kLinked:
       return handle_linked(connection, kind, body);
     case Stage::kGreeting:
-      return connection.dialled ? handle_answer(connection, kind, body)
-                                : handle_first(connection, kind, body);
+      return connection.dialled ? handle_answer(connection, kind, body) : handle_first(connection, kind, body);
     case Stage::kWaiting:
     case Stage::kJoining:
     case Stage::kEnding:
@@ -166,8 +165,7 @@ void Transport::Impl::serve_router_monitor() {
         cut_connection(event->value, *peer);
         continue;
       }
-      const auto allowed =
-          milliseconds(config_.limits.handshake_ms) + milliseconds(config_.limits.greeting_ms);
+      const auto allowed = milliseconds(config_.limits.handshake_ms) + milliseconds(config_.limits.greeting_ms);
       accepted_[event->value] = Accepted{*peer, now_ + allowed};
     } else if (event->kind == ZMQ_EVENT_DISCONNECTED) {
       accepted_.erase(event->value);
@@ -244,8 +242,7 @@ void Transport::Impl::run_deadlines() {
 void Transport::Impl::expire(Connection& connection) {
   if (connection.dialled) {
     const bool silent = connection.peer.has_value();
-    return lost(connection,
-                silent ? "no welcome from " + connection.target : "cannot connect to " + connection.target,
+    return lost(connection, silent ? "no welcome from " + connection.target : "cannot connect to " + connection.target,
                 !silent);
   }
   if (connection.peer) cut_connection(connection.descriptor, *connection.peer);

@@ -21,8 +21,7 @@ struct HostAndPort {
 std::optional<HostAndPort> split_endpoint(const std::string& endpoint) {
   constexpr std::string_view kScheme = "tcp://";
   const auto colon = endpoint.rfind(':');
-  if (!endpoint.starts_with(kScheme) || colon < kScheme.size() || colon == std::string::npos)
-    return std::nullopt;
+  if (!endpoint.starts_with(kScheme) || colon < kScheme.size() || colon == std::string::npos) return std::nullopt;
   HostAndPort out;
   out.host = endpoint.substr(kScheme.size(), colon - kScheme.size());
   if (out.host.empty()) return std::nullopt;
@@ -55,8 +54,7 @@ bool is_dialable(const std::string& endpoint) {
 std::optional<TcpAddress> numeric_address(const std::string& endpoint) {
   const auto parts = split_endpoint(endpoint);
   in_addr host{};
-  if (!parts || parts->port == 0 || ::inet_pton(AF_INET, parts->host.c_str(), &host) != 1 ||
-      host.s_addr == INADDR_ANY)
+  if (!parts || parts->port == 0 || ::inet_pton(AF_INET, parts->host.c_str(), &host) != 1 || host.s_addr == INADDR_ANY)
     return std::nullopt;
   return TcpAddress{host.s_addr, htons(parts->port)};
 }
@@ -69,8 +67,7 @@ std::optional<TcpAddress> resolved_address(const std::string& endpoint) {
   hints.ai_family = AF_INET;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (::getaddrinfo(parts->host.c_str(), nullptr, &hints, &found) != 0 || found == nullptr)
-    return std::nullopt;
+  if (::getaddrinfo(parts->host.c_str(), nullptr, &hints, &found) != 0 || found == nullptr) return std::nullopt;
   const TcpAddress out{reinterpret_cast<sockaddr_in*>(found->ai_addr)->sin_addr.s_addr, htons(parts->port)};
   ::freeaddrinfo(found);
   return out;
@@ -79,8 +76,7 @@ std::optional<TcpAddress> resolved_address(const std::string& endpoint) {
 std::optional<TcpAddress> peer_of(int fd) {
   sockaddr_in address{};
   socklen_t size = sizeof address;
-  if (fd < 0 || ::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
-      address.sin_family != AF_INET) {
+  if (fd < 0 || ::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 || address.sin_family != AF_INET) {
     return std::nullopt;
   }
   return TcpAddress{address.sin_addr.s_addr, address.sin_port};

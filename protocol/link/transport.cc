@@ -22,8 +22,7 @@ WallTime system_wall_clock() {
 
 TransportConfig completed(TransportConfig config) {
   if (!config.wall_clock) config.wall_clock = system_wall_clock;
-  config.limits.window_bytes =
-      std::max<std::size_t>(config.limits.window_bytes, config.limits.frame_bytes_max);
+  config.limits.window_bytes = std::max<std::size_t>(config.limits.window_bytes, config.limits.frame_bytes_max);
   return config;
 }
 
@@ -39,11 +38,10 @@ tl::unexpected<Error> bind_error(const std::string& bind, int error) {
                                       ": this machine has no such address; use one of its own, "
                                       "or 0.0.0.0 for all");
     case EACCES:
-      return fail(Code::kDenied,
-                  "cannot listen on " + bind + ": this user may not; choose a port above 1023");
+      return fail(Code::kDenied, "cannot listen on " + bind + ": this user may not; choose a port above 1023");
     default:
-      return fail(Code::kInvalid, "cannot listen on '" + bind + "': " + zmq_strerror(error) +
-                                      "; write it as tcp://ADDRESS:PORT");
+      return fail(Code::kInvalid,
+                  "cannot listen on '" + bind + "': " + zmq_strerror(error) + "; write it as tcp://ADDRESS:PORT");
   }
 }
 
@@ -64,19 +62,16 @@ Transport::Impl::~Impl() {
 
 Result<> Transport::Impl::check_own_chain(const identity::CertificateChain& chain) const {
   auto certificate = identity::verify_certificate(chain, config_.realm, wall_now(), config_.terms);
-  if (!certificate)
-    return fail(Code::kDenied, "this agent's certificate is not valid: " + certificate.error().message);
+  if (!certificate) return fail(Code::kDenied, "this agent's certificate is not valid: " + certificate.error().message);
   if (certificate->curve_key != config_.curve.public_key) {
-    return fail(Code::kDenied,
-                "this agent's certificate is for another link key; join again with a new token");
+    return fail(Code::kDenied, "this agent's certificate is for another link key; join again with a new token");
   }
   return {};
 }
 
 Result<> Transport::Impl::start() {
   if (zmq_has("curve") == 0) {
-    return fail(Code::kUnsupported,
-                "the installed libzmq has no CURVE; install one that was built with libsodium");
+    return fail(Code::kUnsupported, "the installed libzmq has no CURVE; install one that was built with libsodium");
   }
   if (auto valid = check_own_chain(config_.chain); !valid) return valid;
   self_ = identity::read_certificate(config_.chain)->agent;
@@ -272,8 +267,7 @@ Result<> Transport::ask_renewal(AgentId neighbour, const identity::RenewalAsk& a
 
 void Transport::answer_renewal(AgentId neighbour, const Result<identity::CertificateChain>& answer) {
   const auto body = wire::encode(Answer<identity::CertificateChain>::of(answer));
-  static_cast<void>(
-      impl_->send_control(neighbour, FrameKind::kRenewalAnswer, body));  // gone: it will ask again
+  static_cast<void>(impl_->send_control(neighbour, FrameKind::kRenewalAnswer, body));  // gone: it will ask again
 }
 
 }  // namespace shoal::link

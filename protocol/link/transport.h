@@ -32,13 +32,12 @@ namespace shoal::link {
 
 struct Limits {
   std::size_t frame_bytes_max = 16U << 20;
-  std::size_t window_bytes =
-      32U << 20;                       // sent to one neighbour and not yet taken in by it; at least one frame
-  std::size_t links_max = 1024;        // greeted neighbours
-  std::size_t connections_max = 2048;  // all connections on the bound port, greeting ones included
-  std::uint32_t greetings_per_s = 200;  // connections with keys not seen before
-  std::uint32_t handshake_ms = 5'000;   // CURVE handshake
-  std::uint32_t greeting_ms = 5'000;    // certificate after the handshake
+  std::size_t window_bytes = 32U << 20;  // sent to one neighbour and not yet taken in by it; at least one frame
+  std::size_t links_max = 1024;          // greeted neighbours
+  std::size_t connections_max = 2048;    // all connections on the bound port, greeting ones included
+  std::uint32_t greetings_per_s = 200;   // connections with keys not seen before
+  std::uint32_t handshake_ms = 5'000;    // CURVE handshake
+  std::uint32_t greeting_ms = 5'000;     // certificate after the handshake
   std::uint32_t connect_ms = 5'000;
   std::uint32_t heartbeat_ms = 5'000;     // ZMTP pings: find peers whose host is gone without a word
   std::uint32_t silence_ms = 15'000;      // no answer to pings: the link is down
@@ -100,9 +99,8 @@ struct RenewalAnswer {  // to ask_renewal(); not checked yet. Pass a chain to up
   Result<identity::CertificateChain> answer;
 };
 }  // namespace event
-using Event =
-    std::variant<event::LinkUp, event::LinkDown, event::Frame, event::Writable, event::CertificateChanged,
-                 event::JoinRequest, event::RenewalRequest, event::RenewalAnswer>;
+using Event = std::variant<event::LinkUp, event::LinkDown, event::Frame, event::Writable, event::CertificateChanged,
+                           event::JoinRequest, event::RenewalRequest, event::RenewalAnswer>;
 
 // Everything since open(), for metrics. Offered frames = sent + refused_exhausted + refused_no_link +
 // refused_too_big.

@@ -89,8 +89,7 @@ class Transport::Impl {
   void answer_join(JoinHandle handle, const Result<identity::JoinGrant>& answer);
 
   // links.cc
-  Result<> send(AgentId neighbour, FrameKind kind, std::string_view body, std::uint64_t frames,
-                std::uint64_t bytes);
+  Result<> send(AgentId neighbour, FrameKind kind, std::string_view body, std::uint64_t frames, std::uint64_t bytes);
   Result<> send_control(AgentId neighbour, FrameKind kind, std::string_view body);
   void hang_up(AgentId neighbour);
   Result<> update_identity(const identity::CertificateChain& chain);
@@ -175,8 +174,7 @@ class Transport::Impl {
   std::map<int, Accepted> accepted_;           // by descriptor
   std::map<std::uint64_t, PendingDown> downs_;
   std::set<std::pair<Instant, std::uint64_t>> deadlines_;
-  std::vector<std::pair<std::uint64_t, Duration>>
-      unarmed_;  // deadlines set outside poll(), where no time is known
+  std::vector<std::pair<std::uint64_t, Duration>> unarmed_;  // deadlines set outside poll(), where no time is known
   std::vector<std::uint64_t> dirty_;
   std::vector<std::uint64_t> ready_;
   std::vector<std::string_view> batch_;

@@ -13,8 +13,7 @@ namespace {
 constexpr std::uint64_t kWakerTag = UINT64_MAX;
 }
 
-WaitSet::WaitSet()
-    : epoll_(::epoll_create1(EPOLL_CLOEXEC)), waker_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+WaitSet::WaitSet() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), waker_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   SHOAL_CHECK(epoll_ >= 0 && waker_ >= 0, "the process must have descriptors left to start; raise ulimit -n");
   add(waker_, kWakerTag);
 }

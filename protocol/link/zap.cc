@@ -49,8 +49,7 @@ bool ZapHandler::receive(Request& request) {
   return true;
 }
 
-void ZapHandler::reply(const std::string& request_id, bool allow, const char* text,
-                       const std::string& user_id) {
+void ZapHandler::reply(const std::string& request_id, bool allow, const char* text, const std::string& user_id) {
   bool ok = socket_.send("1.0", true) == 0 && socket_.send(request_id, true) == 0;
   ok = ok && socket_.send(allow ? "200" : "400", true) == 0 && socket_.send(text, true) == 0;
   ok = ok && socket_.send(user_id, true) == 0 && socket_.send("", false) == 0;
@@ -68,8 +67,7 @@ void ZapHandler::serve(Instant now) {
       continue;
     }
     ++denied_;
-    reply(request.id, false, proper ? "too many new connections, try again later" : "only CURVE is accepted",
-          "");
+    reply(request.id, false, proper ? "too many new connections, try again later" : "only CURVE is accepted", "");
   }
 }
 

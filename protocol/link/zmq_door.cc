@@ -50,8 +50,7 @@ void Socket::set(int option, std::int64_t value) {
   SHOAL_CHECK(zmq_setsockopt(socket_, option, &value, sizeof value) == 0, "a socket option must be accepted");
 }
 void Socket::set(int option, std::string_view value) {
-  SHOAL_CHECK(zmq_setsockopt(socket_, option, value.data(), value.size()) == 0,
-              "a socket option must be accepted");
+  SHOAL_CHECK(zmq_setsockopt(socket_, option, value.data(), value.size()) == 0, "a socket option must be accepted");
 }
 
 int Socket::bind(const std::string& endpoint) {
@@ -97,9 +96,9 @@ void Socket::close() {
 
 Monitor::Monitor(const Context& context, Socket& socket, const std::string& name) : watched_(socket.get()) {
   const std::string endpoint = "inproc://monitor-" + name;
-  constexpr int kEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_ACCEPTED |
-                          ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+  constexpr int kEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |
+                          ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                          ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
   if (zmq_socket_monitor(watched_, endpoint.c_str(), kEvents) != 0) return;
   Socket events(context, ZMQ_PAIR);
   // ZeroMQ's thread blocks when this queue is full, so it is made too long for that.

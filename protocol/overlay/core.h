@@ -27,8 +27,7 @@ namespace shoal::overlay {
 // One of the at most two regions this agent takes part in: its home, and as head the parent region as a
 // guest.
 struct Attachment {
-  Attachment(Scope s, Region r, std::vector<RegionId> p)
-      : scope(s), region(std::move(r)), path(std::move(p)) {}
+  Attachment(Scope s, Region r, std::vector<RegionId> p) : scope(s), region(std::move(r)), path(std::move(p)) {}
 
   Scope scope;
   Region region;
@@ -264,7 +263,7 @@ class Core {
   RollKeeper roll_keeper_;
   Instant parent_seen_{};
   Instant orphan_at_ = Instant::never();  // when this head without a parent calls its region orphaned
-  bool reassert_ = false;  // a voter has promised a later epoch: this head has to be elected again
+  bool reassert_ = false;                 // a voter has promised a later epoch: this head has to be elected again
 
   std::uint64_t home_graph_seen_ = 0;
   std::uint64_t parent_graph_seen_ = 0;

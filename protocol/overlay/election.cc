@@ -11,8 +11,7 @@ namespace {
 
 // A majority of `voters`, counting only those that are not absent when `absent` is given.
 bool majority_of(const std::vector<AgentId>& voters, const std::set<AgentId>& granted) {
-  const auto yes =
-      std::count_if(voters.begin(), voters.end(), [&](AgentId v) { return granted.count(v) != 0; });
+  const auto yes = std::count_if(voters.begin(), voters.end(), [&](AgentId v) { return granted.count(v) != 0; });
   return static_cast<std::size_t>(yes) * 2 > voters.size();
 }
 

@@ -90,8 +90,8 @@ class RollKeeper {
   void ack(AgentId voter, Epoch epoch, std::uint64_t version);
   // Takes the next step towards `voters` and `witness` if the last one is complete (or is superseded while
   // both lists still count). True if the roll changed: announce it as (epoch, version).
-  bool advance(std::vector<AgentId> voters, const Contact& witness, AgentId self, Epoch epoch,
-               std::uint64_t version, Duration gap, Instant now);
+  bool advance(std::vector<AgentId> voters, const Contact& witness, AgentId self, Epoch epoch, std::uint64_t version,
+               Duration gap, Instant now);
 
  private:
   bool settled() const;

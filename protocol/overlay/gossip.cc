@@ -20,8 +20,7 @@ bool Core::take_record(Attachment& at, const Member& record, AgentId from) {
     return false;
   }
   const Member* known = at.region.find(record.id);
-  const bool only_load =
-      known != nullptr && known->incarnation == record.incarnation && known->status == record.status;
+  const bool only_load = known != nullptr && known->incarnation == record.incarnation && known->status == record.status;
   std::vector<AgentId> displaced;
   const Change change = at.region.merge(record, now_, displaced);
   on_displaced(at, displaced);
@@ -148,8 +147,7 @@ void Core::merge_sync(Attachment& at, const message::Sync& sync, AgentId from) {
       continue;
     }
     const Member* member = at.region.find(claim.agent);
-    if (member == nullptr || claim.status != Status::kDead || claim.incarnation < member->incarnation)
-      continue;
+    if (member == nullptr || claim.status != Status::kDead || claim.incarnation < member->incarnation) continue;
     detector_.suspect(claim.agent, member->incarnation, now_);
     watch_at_ = std::min(watch_at_, detector_.next());
     take_claim(at, {claim.agent, member->incarnation, Status::kSuspect, false, config_.id}, config_.id);

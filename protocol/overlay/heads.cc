@@ -14,18 +14,15 @@ namespace {
 
 bool well_formed(const Announcement& word) {
   const auto contacts_ok = [](const std::vector<Contact>& contacts) {
-    return contacts.size() <= kAboveMax &&
-           std::all_of(contacts.begin(), contacts.end(), [](const Contact& c) {
+    return contacts.size() <= kAboveMax && std::all_of(contacts.begin(), contacts.end(), [](const Contact& c) {
              return c.endpoint.size() <= kEndpointBytesMax && c.curve_key.size() <= kKeyBytesMax;
            });
   };
-  return !word.head.is_zero() && word.name.size() <= kNameBytesMax &&
-         word.path.size() <= wire::Address::kPathMax && !word.path.empty() &&
-         word.path.back() == word.region && word.downward.size() <= kSummaryBytesMax &&
+  return !word.head.is_zero() && word.name.size() <= kNameBytesMax && word.path.size() <= wire::Address::kPathMax &&
+         !word.path.empty() && word.path.back() == word.region && word.downward.size() <= kSummaryBytesMax &&
          word.roll.voters.size() <= kTableMax && word.roll.incoming.size() <= kTableMax &&
-         word.roll.witness.endpoint.size() <= kEndpointBytesMax &&
-         word.roll.witness.curve_key.size() <= kKeyBytesMax && contacts_ok(word.above) &&
-         contacts_ok(word.beyond);
+         word.roll.witness.endpoint.size() <= kEndpointBytesMax && word.roll.witness.curve_key.size() <= kKeyBytesMax &&
+         contacts_ok(word.above) && contacts_ok(word.beyond);
 }
 
 auto version_of(const Announcement& word) {
@@ -143,8 +140,7 @@ void Core::ask_for_votes() {
 void Core::conclude_candidacy() {
   // Votes count for the list they were asked under.
   if (newer(home_ballot().roll, candidacy_.roll())) return candidacy_.stop();
-  const auto outcome =
-      candidacy_.outcome(absent_voters(), home_->path.size() > 1, kForceAfter * scale_, now_);
+  const auto outcome = candidacy_.outcome(absent_voters(), home_->path.size() > 1, kForceAfter * scale_, now_);
   if (outcome == Candidacy::Outcome::kOpen) return;
   const bool forced = outcome == Candidacy::Outcome::kForced;
   // Alone on the roll is a majority, however it came about.
@@ -170,8 +166,8 @@ void Core::on_vote_request(AgentId source, const message::VoteRequest& request) 
     const Member* candidate = home_->region.find(source);
     if (candidate == nullptr || !home_->region.is_native(*candidate)) return drop();
     const Member* head = home_->word ? home_->region.find(home_->word->head) : nullptr;
-    head_lives = head != nullptr && head->id != source && head->status == Status::kAlive &&
-                 !home_->isolated && !headless();
+    head_lives =
+        head != nullptr && head->id != source && head->status == Status::kAlive && !home_->isolated && !headless();
   } else {
     if (ballot.roll.witness.agent != config_.id) return drop();
     const Member* head = home_->region.guest_for(request.region);
@@ -182,16 +178,14 @@ void Core::on_vote_request(AgentId source, const message::VoteRequest& request) 
   const message::Vote vote = ballot.answer(source, request, head_lives);
   if (vote.answer == message::Answer::kGranted) {
     save_ballot(ballot);
-    if (election_at_ != Instant::never())
-      election_at_ = std::max(election_at_, now_ + kElectionRetry * scale_);
+    if (election_at_ != Instant::never()) election_at_ = std::max(election_at_, now_ + kElectionRetry * scale_);
   }
   send(source, Kind::kVote, vote, true);
 }
 
 void Core::on_vote(AgentId source, const message::Vote& vote) {
   if (!home_ || vote.region != home_->region.id() || !candidacy_.active()) return;
-  const bool voter =
-      everyone(candidacy_.roll()).count(source) != 0 || candidacy_.roll().witness.agent == source;
+  const bool voter = everyone(candidacy_.roll()).count(source) != 0 || candidacy_.roll().witness.agent == source;
   if (!voter) return drop();
   candidacy_.take(source, vote);
   if (vote.answer == message::Answer::kOldRoll && vote.roll && newer(*vote.roll, home_ballot().roll) &&
@@ -317,10 +311,9 @@ Announcement Core::compose_word() const {
 void Core::publish_word(bool roll_changed) {
   if (!is_head_) return;
   Announcement word = compose_word();
-  if (word.region == home_->word->region && word.roll == home_->word->roll &&
-      word.path == home_->word->path && word.above == home_->word->above &&
-      word.beyond == home_->word->beyond && word.downward == home_->word->downward &&
-      word.orphaned == home_->word->orphaned) {
+  if (word.region == home_->word->region && word.roll == home_->word->roll && word.path == home_->word->path &&
+      word.above == home_->word->above && word.beyond == home_->word->beyond &&
+      word.downward == home_->word->downward && word.orphaned == home_->word->orphaned) {
     return;
   }
   ++word.version;
@@ -415,8 +408,8 @@ void Core::adopt_home_word(const Announcement& word) {
 
 void Core::acknowledge_roll(const Ballot& ballot, AgentId head) {
   if (head == config_.id || everyone(ballot.roll).count(config_.id) == 0) return;
-  send(head, Kind::kRollAck,
-       message::RollAck{ballot.region, ballot.roll.epoch, ballot.roll.version, ballot.promised}, true);
+  send(head, Kind::kRollAck, message::RollAck{ballot.region, ballot.roll.epoch, ballot.roll.version, ballot.promised},
+       true);
 }
 
 void Core::on_roll_ack(AgentId source, const message::RollAck& ack) {

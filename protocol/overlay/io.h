@@ -25,11 +25,11 @@ struct Member {
   Bytes curve_key;       // 32 bytes, as in its certificate
   std::map<std::string, std::string> labels;
   Incarnation incarnation;
-  RegionId home;      // this region for a native; a child region for the head that speaks for it here (a guest)
+  RegionId home;  // this region for a native; a child region for the head that speaks for it here (a guest)
   std::string home_name;
-  Epoch head_epoch;   // of a guest: the epoch under which it speaks for `home`
+  Epoch head_epoch;  // of a guest: the epoch under which it speaks for `home`
   Status status = Status::kAlive;
-  Bytes state;        // opaque: resources and load of a native, summary of the child region for a guest
+  Bytes state;  // opaque: resources and load of a native, summary of the child region for a guest
   std::uint64_t state_version = 0;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
@@ -46,7 +46,7 @@ namespace in {
 struct Start {};  // once, after construction: dial contacts, or found a region
 struct Wake {};   // the deadline has come
 struct Frame {
-  AgentId neighbour;  // authenticated by the link
+  AgentId neighbour;        // authenticated by the link
   wire::Envelope envelope;  // plane kOverlay, addressed to this agent
 };
 struct LinkUp {
@@ -60,16 +60,16 @@ struct LocalState {  // resources and load, gossiped in the home region when cha
   Bytes state;
 };
 struct Summaries {  // only a head sets them
-  Bytes upward;    // of this region and all below, told to the parent region
-  Bytes downward;  // of the parent region and all above, told to the home region
+  Bytes upward;     // of this region and all below, told to the parent region
+  Bytes downward;   // of the parent region and all above, told to the home region
 };
 struct Leave {};  // graceful: announced, then kLeft everywhere
-struct Want {  // much is being sent to this member through a relay: make a direct link if one can be made
+struct Want {     // much is being sent to this member through a relay: make a direct link if one can be made
   AgentId member;
 };
 }  // namespace in
-using Input = std::variant<in::Start, in::Wake, in::Frame, in::LinkUp, in::LinkDown, in::LocalState, in::Summaries, in::Leave,
-                           in::Want>;
+using Input = std::variant<in::Start, in::Wake, in::Frame, in::LinkUp, in::LinkDown, in::LocalState, in::Summaries,
+                           in::Leave, in::Want>;
 
 namespace out {
 struct Send {
@@ -117,7 +117,7 @@ struct Isolated {  // cut off by its own judgement: serve local work, refuse the
 };
 struct LeaveDone {};
 }  // namespace out
-using Output = std::variant<out::Send, out::Dial, out::HangUp, out::Persist, out::MemberUp, out::MemberDown, out::HeadChanged,
-                            out::AddressChanged, out::DownwardChanged, out::Isolated, out::LeaveDone>;
+using Output = std::variant<out::Send, out::Dial, out::HangUp, out::Persist, out::MemberUp, out::MemberDown,
+                            out::HeadChanged, out::AddressChanged, out::DownwardChanged, out::Isolated, out::LeaveDone>;
 
 }  // namespace shoal::overlay

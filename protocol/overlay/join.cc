@@ -56,8 +56,8 @@ void Core::on_join_reply(AgentId from, const JoinReply& reply) {
         break;
       case Verdict::kRedirected:
         // Without an endpoint it has been asked to dial this agent.
-        if ((reply.redirect.endpoint.empty() && config_.endpoint.empty()) ||
-            reply.redirect.agent == config_.id || !joiner->redirect(reply.redirect, reply.role, now_)) {
+        if ((reply.redirect.endpoint.empty() && config_.endpoint.empty()) || reply.redirect.agent == config_.id ||
+            !joiner->redirect(reply.redirect, reply.role, now_)) {
           joiner->fail("sent from agent to agent without reaching one that admits", rng_, now_);
         }
         break;
@@ -164,8 +164,7 @@ bool Core::attached() const {
 
 bool Core::orphaned() const {
   if (!is_head_) return home_ && home_->word && home_->word->orphaned;
-  return orphan_at_ == Instant::never() ? parent_ && parent_->word && parent_->word->orphaned
-                                        : now_ >= orphan_at_;
+  return orphan_at_ == Instant::never() ? parent_ && parent_->word && parent_->word->orphaned : now_ >= orphan_at_;
 }
 
 // The tree above has lost its root, and this head may be the only one with contacts elsewhere: the regions
@@ -227,8 +226,8 @@ void Core::admit(const message::Join& join, JoinReply& reply) {
   if (!guest && !join.child_region.empty() && join.child_region != region.name()) {
     return refuse(reply, "this agent lives in region " + region.name() + ", not in " + join.child_region);
   }
-  if (guest && (record.home.is_zero() ||
-                std::find(home_->path.begin(), home_->path.end(), record.home) != home_->path.end())) {
+  if (guest &&
+      (record.home.is_zero() || std::find(home_->path.begin(), home_->path.end(), record.home) != home_->path.end())) {
     return refuse(reply, "the region would become its own parent");
   }
   if (guest && join.rescue && orphaned()) return refuse(reply, "this region has lost its own parent");

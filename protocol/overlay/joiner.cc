@@ -31,8 +31,7 @@ void Joiner::fail(std::string why, Rng& rng, Instant now) {
     try_contact(contacts_[next_++], now);
     return;
   }
-  const Duration wait =
-      std::min(kJoinRetryFirst * (std::int64_t{1} << std::min(rounds_, 5U)), kJoinRetryLast) * scale_;
+  const Duration wait = std::min(kJoinRetryFirst * (std::int64_t{1} << std::min(rounds_, 5U)), kJoinRetryLast) * scale_;
   ++rounds_;
   next_ = 0;
   redirects_ = retries_ = 0;
@@ -60,9 +59,8 @@ void Joiner::retry(Duration wait, std::string why, Instant now) {
 
 void Joiner::on_deadline(Rng& rng, Instant now) {
   if (phase_ != Phase::kWaiting) {
-    fail(
-        phase_ == Phase::kDialing ? "no link to " + current_.endpoint : "no answer from " + current_.endpoint,
-        rng, now);
+    fail(phase_ == Phase::kDialing ? "no link to " + current_.endpoint : "no answer from " + current_.endpoint, rng,
+         now);
   } else if (std::exchange(same_again_, false)) {
     const message::Role role = role_;
     try_contact(Contact(current_), now);

@@ -16,11 +16,10 @@ namespace shoal::overlay {
 inline constexpr Duration kHeartbeat = seconds(1);
 inline constexpr Duration kSuspectAfter = seconds(3);       // of silence on a watched link
 inline constexpr Duration kDeadAfter = milliseconds(1500);  // of suspicion that nobody refuted
-inline constexpr Duration kLinkGrace = seconds(2);  // a link that became wanted may take this long to open
-inline constexpr Duration kLateTick =
-    milliseconds(200);                                 // a timer of ours this late means: distrust ourselves
-inline constexpr Duration kDeathWindow = seconds(10);  // of the guard against declaring everyone dead
-inline constexpr std::size_t kDeathsAlways = 2;        // deaths per window that need no live witness
+inline constexpr Duration kLinkGrace = seconds(2);          // a link that became wanted may take this long to open
+inline constexpr Duration kLateTick = milliseconds(200);    // a timer of ours this late means: distrust ourselves
+inline constexpr Duration kDeathWindow = seconds(10);       // of the guard against declaring everyone dead
+inline constexpr std::size_t kDeathsAlways = 2;             // deaths per window that need no live witness
 inline constexpr std::size_t kDeathsPercent = 5;
 inline constexpr unsigned kHealthMax = 8;
 inline constexpr unsigned kFalseAlarmsMax = 4;  // doublings of the patience with one link
@@ -47,21 +46,18 @@ inline constexpr std::size_t kDemandLinksMax = 64;
 inline constexpr Duration kJoinReplyWithin = seconds(4);
 inline constexpr Duration kJoinRetryFirst = seconds(1);  // doubles
 inline constexpr Duration kJoinRetryLast = seconds(30);
-inline constexpr Duration kFoundingFor = seconds(10);  // a name is reserved for whoever was told to found it
+inline constexpr Duration kFoundingFor = seconds(10);    // a name is reserved for whoever was told to found it
 inline constexpr Duration kFlapDelayFirst = seconds(1);  // doubles with every flap
 inline constexpr Duration kFlapDelayLast = seconds(60);
 inline constexpr Duration kFlapsForgottenAfter = seconds(600);
 inline constexpr Duration kParentLostAfter = seconds(5);
-inline constexpr Duration kOrphanedAfter =
-    seconds(30);  // without a parent; then the regions below look around, too
+inline constexpr Duration kOrphanedAfter = seconds(30);  // without a parent; then the regions below look around, too
 inline constexpr std::size_t kFoundingsMax = 64;
 
 // ---- heads ----
-inline constexpr Duration kElectionRank =
-    milliseconds(1500);  // head start of each candidate over the next in rank
+inline constexpr Duration kElectionRank = milliseconds(1500);  // head start of each candidate over the next in rank
 inline constexpr Duration kElectionRetry = seconds(2);
-inline constexpr Duration kForceAfter =
-    seconds(30);  // without a majority before the parent is asked to force one
+inline constexpr Duration kForceAfter = seconds(30);  // without a majority before the parent is asked to force one
 inline constexpr Duration kRollGap = seconds(2);      // between two changes of the electoral roll
 inline constexpr Duration kAnnounceGap = seconds(1);  // between two announcements of mere summaries
 inline constexpr Duration kAboveEvery = seconds(30);  // refresh of the contacts above

@@ -51,8 +51,8 @@ void LinkTable::contact(const Contact& peer, Instant now, std::vector<Output>& o
 bool LinkTable::demand(const Contact& peer, Instant now) {
   Link* link = find(peer.agent);
   if (link == nullptr || link->demanded_until <= now) {
-    const auto demanded = std::count_if(
-        links_.begin(), links_.end(), [now](const auto& entry) { return entry.second.demanded_until > now; });
+    const auto demanded = std::count_if(links_.begin(), links_.end(),
+                                        [now](const auto& entry) { return entry.second.demanded_until > now; });
     if (static_cast<std::size_t>(demanded) >= kDemandLinksMax) return false;
     link = find_or_add(peer, now);
     if (link == nullptr) return false;
@@ -144,8 +144,7 @@ void LinkTable::forgive(Duration lateness, Instant now) {
 void LinkTable::check_invariants() const {
   SHOAL_CHECK(links_.size() <= kLinksMax, "too many links");
   SHOAL_CHECK(links_.count(self_) == 0, "a link to itself");
-  for (const auto& [id, link] : links_)
-    SHOAL_CHECK(id == link.peer.agent, "a link is filed under another id");
+  for (const auto& [id, link] : links_) SHOAL_CHECK(id == link.peer.agent, "a link is filed under another id");
 }
 
 Link* LinkTable::find_or_add(const Contact& peer, Instant now) {

@@ -19,9 +19,9 @@ namespace shoal::overlay {
 struct Link {
   enum class State : std::uint8_t { kDown, kDialing, kUp };
   State state = State::kDown;
-  Contact peer;          // endpoint empty: unknown, or it cannot be dialled
-  bool watched = false;  // a neighbour in the graph of a region: heartbeats both ways, silence is suspicious
-  bool star = false;     // to or from a head: the way everyone reaches everyone
+  Contact peer;              // endpoint empty: unknown, or it cannot be dialled
+  bool watched = false;      // a neighbour in the graph of a region: heartbeats both ways, silence is suspicious
+  bool star = false;         // to or from a head: the way everyone reaches everyone
   Instant demanded_until{};  // much is being sent there
   Instant contact_until{};   // to join, to probe, to vote
   Instant heard{};           // last frame; or until when a link that is to come is given credit
@@ -48,8 +48,8 @@ class LinkTable {
 
   // Sets who is watched and who is reached by the star; others lose those reasons. `peers` has the contact of
   // each.
-  void want(const std::set<AgentId>& watched, const std::set<AgentId>& star,
-            const std::map<AgentId, Contact>& peers, Instant now);
+  void want(const std::set<AgentId>& watched, const std::set<AgentId>& star, const std::map<AgentId, Contact>& peers,
+            Instant now);
   // Opens a link to a contact, whoever's turn it is, and keeps it wanted for kContactFor.
   void contact(const Contact& peer, Instant now, std::vector<Output>& out);
   // Keeps a direct link to a busy peer wanted; false if too many are.

@@ -105,8 +105,8 @@ struct Announcement {
   bool orphaned = false;   // this region, or one above it, has been looking for a parent for a while
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.region, self.name, self.head, self.epoch, self.version, self.roll, self.path, self.above,
-      self.beyond, self.downward, self.life, self.orphaned);
+    f(self.region, self.name, self.head, self.epoch, self.version, self.roll, self.path, self.above, self.beyond,
+      self.downward, self.life, self.orphaned);
   }
 };
 
@@ -131,9 +131,8 @@ enum class Role : std::uint8_t {
 
 struct Join {
   Role role = Role::kNative;
-  RegionId region;  // the only acceptable one, if not zero
-  std::string
-      child_region;  // its name, if not empty; to a founder's contact, of a region below the contact's
+  RegionId region;           // the only acceptable one, if not zero
+  std::string child_region;  // its name, if not empty; to a founder's contact, of a region below the contact's
   Member record;
   bool rescue = false;  // a guest whose present parent is orphaned: only a region that is not helps
   template <class Self, class F>
@@ -165,8 +164,8 @@ struct JoinReply {
   Role asked = Role::kNative;  // the role of the question
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.verdict, self.role, self.reason, self.redirect, self.retry_ms, self.known, self.region, self.name,
-      self.path, self.members, self.word, self.asked);
+    f(self.verdict, self.role, self.reason, self.redirect, self.retry_ms, self.known, self.region, self.name, self.path,
+      self.members, self.word, self.asked);
   }
 };
 

@@ -165,8 +165,7 @@ void Core::break_circle() {
 
 void Core::set_path(std::vector<RegionId> path) {
   // Deeper than an address can be, or part of a circle that is about to be broken: keep the old one.
-  if (path.size() > wire::Address::kPathMax ||
-      (!path.empty() && std::count(path.begin(), path.end(), path.back()) > 1))
+  if (path.size() > wire::Address::kPathMax || (!path.empty() && std::count(path.begin(), path.end(), path.back()) > 1))
     return;
   if (home_) home_->path = path;
   if (path == address_.path) return;
@@ -262,8 +261,7 @@ const Attachment* Core::attachment_of(Scope scope) const {
 bool Core::knows(AgentId agent) const {
   for (const auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr) continue;
-    if (attachment->region.find(agent) != nullptr || attachment->region.find_gone(agent) != nullptr)
-      return true;
+    if (attachment->region.find(agent) != nullptr || attachment->region.find_gone(agent) != nullptr) return true;
   }
   return false;
 }

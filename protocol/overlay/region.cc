@@ -22,7 +22,9 @@ bool well_formed(const Member& record) {
 }
 
 namespace {
-bool before(const std::pair<AgentId, const Member*>& entry, AgentId agent) { return entry.first < agent; }
+bool before(const std::pair<AgentId, const Member*>& entry, AgentId agent) {
+  return entry.first < agent;
+}
 }  // namespace
 
 Region::Region(RegionId id, std::string name, AgentId self) : id_(id), name_(std::move(name)), self_(self) {}
@@ -76,8 +78,7 @@ Change Region::merge(const Member& record, Instant now, std::vector<AgentId>& di
     const Member* rival = guest_for(record.home);
     if (rival != nullptr && rival->id != record.id) {
       // Only one guest speaks for a child region; everyone who has seen both keeps the same one.
-      if (std::tie(rival->head_epoch, rival->id) > std::tie(record.head_epoch, record.id))
-        return Change::kNone;
+      if (std::tie(rival->head_epoch, rival->id) > std::tie(record.head_epoch, record.id)) return Change::kNone;
       const AgentId loser = rival->id;
       bury(loser, Status::kLeft, false, now);
       displaced.push_back(loser);
@@ -125,8 +126,7 @@ void Region::remember(const Member& record, Instant now) {
 
 Duration Region::flap_delay(AgentId agent, Instant now) const {
   auto it = flaps_.find(agent);
-  if (it == flaps_.end() || it->second.count < 2 || now - it->second.last > kFlapsForgottenAfter)
-    return Duration{};
+  if (it == flaps_.end() || it->second.count < 2 || now - it->second.last > kFlapsForgottenAfter) return Duration{};
   const unsigned doublings = std::min(it->second.count - 2, 6U);
   const Duration delay = std::min(kFlapDelayFirst * (std::int64_t{1} << doublings), kFlapDelayLast);
   const Duration waited = now - it->second.last;
@@ -160,8 +160,7 @@ std::vector<AgentId> Region::neighbours_of(AgentId agent) const {
 }
 
 void Region::check_invariants() const {
-  SHOAL_CHECK(living_.size() <= kTableMax && gone_.size() <= kTombstonesMax,
-              "a table of the region is over its bound");
+  SHOAL_CHECK(living_.size() <= kTableMax && gone_.size() <= kTombstonesMax, "a table of the region is over its bound");
   std::uint64_t digest = 0;
   std::size_t natives = 0;
   std::set<RegionId> children;
@@ -220,8 +219,7 @@ void Region::bury(AgentId agent, Status status, bool proven, Instant now) {
     ++flaps.count;
     flaps.last = now;
     if (flaps_.size() > kTombstonesMax) {
-      std::erase_if(flaps_,
-                    [&](const auto& entry) { return entry.first != agent && entry.second.count < 2; });
+      std::erase_if(flaps_, [&](const auto& entry) { return entry.first != agent && entry.second.count < 2; });
       if (flaps_.size() > kTombstonesMax) flaps_.erase(flaps_.begin());
     }
   }

@@ -102,8 +102,7 @@ Dynamic Core::report(std::string_view method) const {
     };
   }
   if (method != "status") {
-    return Dynamic::Map{
-        {"error", "no view called '" + std::string(method) + "': ask for status, agents or topology"}};
+    return Dynamic::Map{{"error", "no view called '" + std::string(method) + "': ask for status, agents or topology"}};
   }
   std::int64_t up = 0;
   for (const auto& [peer, link] : links_.all()) up += link.up() ? 1 : 0;
@@ -154,17 +153,14 @@ void Core::check_invariants() const {
   if (!home_) return;
   home_->region.check_invariants();
   SHOAL_CHECK(home_->region.find(config_.id) != nullptr, "an agent is missing from its own region");
-  SHOAL_CHECK(!address_.path.empty() && address_.path.back() == home_->region.id(),
-              "the path does not end at home");
+  SHOAL_CHECK(!address_.path.empty() && address_.path.back() == home_->region.id(), "the path does not end at home");
   SHOAL_CHECK(life_of(incarnation_) == life_, "the incarnation is not of this life");
-  SHOAL_CHECK(home_->region.find(config_.id)->incarnation == incarnation_,
-              "the own record has another incarnation");
+  SHOAL_CHECK(home_->region.find(config_.id)->incarnation == incarnation_, "the own record has another incarnation");
   if (is_head_) {
     SHOAL_CHECK(home_->word->head == config_.id && home_->word->epoch == head_epoch_,
                 "a head does not speak for itself");
     const auto ballot = ballots_.find(home_->region.id());
-    SHOAL_CHECK(ballot != ballots_.end() && ballot->second.promised >= head_epoch_,
-                "a head did not promise its epoch");
+    SHOAL_CHECK(ballot != ballots_.end() && ballot->second.promised >= head_epoch_, "a head did not promise its epoch");
   }
   if (parent_) parent_->region.check_invariants();
 }

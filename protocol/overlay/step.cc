@@ -49,10 +49,8 @@ void Core::on_input(const in::Frame& frame) {
     if (open(envelope, message)) handle(message);
   };
   if (direct && kind == Kind::kJoin) return with(message::Join(), [&](auto& m) { on_join(source, m); });
-  if (direct && kind == Kind::kJoinReply)
-    return with(message::JoinReply(), [&](auto& m) { on_join_reply(source, m); });
-  if (kind == Kind::kVoteRequest)
-    return with(message::VoteRequest(), [&](auto& m) { on_vote_request(source, m); });
+  if (direct && kind == Kind::kJoinReply) return with(message::JoinReply(), [&](auto& m) { on_join_reply(source, m); });
+  if (kind == Kind::kVoteRequest) return with(message::VoteRequest(), [&](auto& m) { on_vote_request(source, m); });
   if (kind == Kind::kVote) return with(message::Vote(), [&](auto& m) { on_vote(source, m); });
   if (!knows(frame.neighbour) || (!direct && !knows(source))) return drop();
   if (direct) {
@@ -114,8 +112,8 @@ void Core::on_input(const in::LinkDown& down) {
   for (Joiner* joiner : {&home_join_, &parent_join_}) {
     const bool waits = joiner->phase() == Joiner::Phase::kDialing || joiner->phase() == Joiner::Phase::kAsked;
     if (waits && joiner->current().agent == down.neighbour) {
-      joiner->fail((down.refused ? "nothing listens at " : "lost the link to ") + joiner->current().endpoint,
-                   rng_, now_);
+      joiner->fail((down.refused ? "nothing listens at " : "lost the link to ") + joiner->current().endpoint, rng_,
+                   now_);
     }
   }
   const Member* member = find_member(down.neighbour);
@@ -154,8 +152,7 @@ void Core::on_input(const in::Summaries& summaries) {
 void Core::on_input(const in::Leave&) {
   for (auto* attachment : {attachment_of(Scope::kParent), attachment_of(Scope::kHome)}) {
     if (attachment == nullptr) continue;
-    const message::Delta farewell{
-        attachment->region.id(), {}, {{config_.id, incarnation_, Status::kLeft, false, {}}}};
+    const message::Delta farewell{attachment->region.id(), {}, {{config_.id, incarnation_, Status::kLeft, false, {}}}};
     const Bytes body = wire::encode(farewell);
     for (AgentId peer : gossip_links(*attachment)) send_bytes(peer, Kind::kDelta, body);
   }
@@ -223,8 +220,7 @@ void Core::tick() {
 }
 
 void Core::send_heartbeats() {
-  const bool keep_alive =
-      (ticks_ + config_.id.low()) % static_cast<std::uint64_t>(kKeepAlive.us / kHeartbeat.us) == 0;
+  const bool keep_alive = (ticks_ + config_.id.low()) % static_cast<std::uint64_t>(kKeepAlive.us / kHeartbeat.us) == 0;
   const Bytes watching = wire::encode(message::Heartbeat{incarnation_, true});
   const Bytes idle = wire::encode(message::Heartbeat{incarnation_, false});
   for (const auto& [peer, link] : links_.all()) {
@@ -236,8 +232,7 @@ void Core::send_heartbeats() {
 }
 
 void Core::send_digests() {
-  const bool regular =
-      (ticks_ + config_.id.high()) % static_cast<std::uint64_t>(kDigestEvery.us / kHeartbeat.us) == 0;
+  const bool regular = (ticks_ + config_.id.high()) % static_cast<std::uint64_t>(kDigestEvery.us / kHeartbeat.us) == 0;
   const auto& links = links_.all();
   const bool any_fresh = std::any_of(links.begin(), links.end(), [](const auto& link) { return link.second.fresh; });
   if (!regular && !any_fresh) return;
@@ -267,8 +262,7 @@ void Core::probe_one_dead() {
   for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr) continue;
     for (const auto& [id, gone] : attachment->region.gone()) {
-      if (gone.record.status == Status::kDead && !gone.record.endpoint.empty() &&
-          find_member(id) == nullptr) {
+      if (gone.record.status == Status::kDead && !gone.record.endpoint.empty() && find_member(id) == nullptr) {
         dead.push_back(&gone.record);
       }
     }

@@ -28,8 +28,7 @@ void Core::watch() {
   for (auto* attachment : {attachment_of(Scope::kHome), attachment_of(Scope::kParent)}) {
     if (attachment == nullptr || !attachment->isolated) continue;
     // Alone is not cut off: everyone else left, or is proven dead.
-    if (attachment->region.living().size() <= 1 || anyone_answers(*attachment))
-      set_isolated(*attachment, false);
+    if (attachment->region.living().size() <= 1 || anyone_answers(*attachment)) set_isolated(*attachment, false);
   }
   next = std::min(next, detector_.next());
   // The next tick looks anyway.
@@ -60,8 +59,7 @@ void Core::judge(const Detector::Due& due) {
     const Member* member = attachment->region.find(due.agent);
     if (member == nullptr || member->incarnation > due.incarnation) continue;
     const std::size_t deaths = detector_.recent_deaths(now_) + detector_.size() + 1;
-    const std::size_t usual =
-        std::max(kDeathsAlways, attachment->region.living().size() * kDeathsPercent / 100);
+    const std::size_t usual = std::max(kDeathsAlways, attachment->region.living().size() * kDeathsPercent / 100);
     if (deaths > usual && !anyone_answers(*attachment)) {
       set_isolated(*attachment, true);
       detector_.postpone(due, now_);
@@ -74,8 +72,7 @@ void Core::judge(const Detector::Due& due) {
 
 bool Core::anyone_answers(const Attachment& at) const {
   for (const auto& [peer, link] : links_.all()) {
-    if (link.up() && link.watched && now_ - link.heard < kSuspectAfter * scale_ &&
-        at.region.find(peer) != nullptr)
+    if (link.up() && link.watched && now_ - link.heard < kSuspectAfter * scale_ && at.region.find(peer) != nullptr)
       return true;
   }
   return false;
@@ -109,8 +106,7 @@ void Core::note_contact(AgentId neighbour) {
 // Tells the observer of a suspect when this agent last heard of it, if it watches the suspect too.
 void Core::answer_suspicion(Attachment& at, const message::Claim& claim) {
   const Link* link = links_.find(claim.agent);
-  if (link == nullptr || !link->up() || !link->watched || link->heard > now_ || claim.observer.is_zero())
-    return;
+  if (link == nullptr || !link->up() || !link->watched || link->heard > now_ || claim.observer.is_zero()) return;
   const Member* member = at.region.find(claim.agent);
   if (member == nullptr || member->incarnation < claim.incarnation) return;
   const Duration age = now_ - link->heard;
@@ -119,8 +115,7 @@ void Core::answer_suspicion(Attachment& at, const message::Claim& claim) {
 }
 
 void Core::on_heard(const message::Heard& heard) {
-  if (at(heard.region) == nullptr || heard.age < Duration{} || heard.age > kSuspectAfter * scale_)
-    return drop();
+  if (at(heard.region) == nullptr || heard.age < Duration{} || heard.age > kSuspectAfter * scale_) return drop();
   detector_.testify(heard.agent, heard.incarnation, now_ - heard.age);
 }
 

@@ -26,7 +26,8 @@ Bytes make_blob(BlobCodec codec, std::string_view body) {
 }
 
 Result<Blob> read_blob(std::string_view bytes) {
-  if (bytes.size() < kBlobHeaderBytes || !bytes.starts_with(kMagic)) return fail(Code::kInvalid, "this is not a value of Shoal");
+  if (bytes.size() < kBlobHeaderBytes || !bytes.starts_with(kMagic))
+    return fail(Code::kInvalid, "this is not a value of Shoal");
   const auto codec = static_cast<std::uint8_t>(bytes[4]);
   if (codec > static_cast<std::uint8_t>(BlobCodec::kMsgpack)) {
     return fail(Code::kUnsupported, "the value was written by a newer version (codec " + std::to_string(codec) + ")");

@@ -58,28 +58,43 @@ enum class Direction : std::uint8_t { kIn = 0, kOut = 1, kInOut = 2, kConcurrent
 // A value, wherever it is. Exactly one of:
 struct Inline {  // the bytes themselves, at most kInlineMax of them unless they are a file's or an object's name
   Bytes bytes;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.bytes); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.bytes);
+  }
   friend bool operator==(const Inline&, const Inline&) = default;
 };
 struct Shared {  // a file of the arena directory that Welcome names; immutable once named here
   std::string name;
   std::uint64_t bytes = 0;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.name, self.bytes); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.name, self.bytes);
+  }
   friend bool operator==(const Shared&, const Shared&) = default;
 };
 struct FilePath {  // a file or directory on this host
   std::string path;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.path); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.path);
+  }
   friend bool operator==(const FilePath&, const FilePath&) = default;
 };
 struct ObjectRef {  // a persistent object of the store
   ObjectId object;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.object); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.object);
+  }
   friend bool operator==(const ObjectRef&, const ObjectRef&) = default;
 };
 struct Nothing {  // no value (yet)
   std::uint8_t unused = 0;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.unused); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.unused);
+  }
   friend bool operator==(const Nothing&, const Nothing&) = default;
 };
 using Value = std::variant<Nothing, Inline, Shared, FilePath, ObjectRef>;  // [index, [fields]]
@@ -119,10 +134,10 @@ struct TaskOptions {
   std::map<std::string, std::string> constraints;  // computing_units, memory_size (GB), processor_architecture,
                                                    // labels as "label.KEY"; values as the program gave them, resolved
   OnFailure on_failure = OnFailure::kRetry;
-  std::uint32_t retries = 3;  // executions after the first
+  std::uint32_t retries = 3;     // executions after the first
   std::uint64_t timeout_ms = 0;  // 0: none
   bool priority = false;
-  bool streams = false;          // a stream task: lives until its streams close
+  bool streams = false;              // a stream task: lives until its streams close
   std::vector<std::string> command;  // a binary: argument vector; "{{name}}" stands for a parameter. Empty: a function
   std::string working_dir;
   bool fail_by_exit_value = true;
@@ -137,11 +152,11 @@ struct TaskOptions {
 
 struct Hello {
   std::uint32_t version = kProtocolVersion;
-  std::string role;        // "driver", "executor", "cli"
+  std::string role;          // "driver", "executor", "cli"
   std::optional<AppId> app;  // a driver that `shoal run` started has one; otherwise the agent makes one
-  std::string name;        // of the program, for people
+  std::string name;          // of the program, for people
   std::uint64_t pid = 0;
-  std::string python;      // interpreter that executors of this app are to be started with; empty: none needed
+  std::string python;  // interpreter that executors of this app are to be started with; empty: none needed
   std::optional<std::uint64_t> parent_attempt;  // set by a driver that is itself a task
   std::string working_dir;
   std::vector<std::string> python_path;  // prepended to sys.path of executors on the same host
@@ -190,46 +205,67 @@ struct TaskCall {
 
 struct Submit {
   std::vector<TaskCall> calls;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.calls); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.calls);
+  }
 };
 
 // Gives a datum its first version: an object of the main program that a task is about to use.
 struct PutData {
   DatumId datum;
   Value value;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.datum, self.value); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.datum, self.value);
+  }
 };
 
 struct Wait {  // answered by Values once all are final
   std::uint64_t request = 0;
   std::vector<DatumId> data;
   std::vector<std::string> files;  // absolute paths: brought to where the program knows them
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.request, self.data, self.files); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.request, self.data, self.files);
+  }
 };
 
 struct Barrier {  // answered by Reply
   std::uint64_t request = 0;
   std::string group;  // empty: all tasks of the app
   bool no_more_tasks = false;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.request, self.group, self.no_more_tasks); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.request, self.group, self.no_more_tasks);
+  }
 };
 
 struct Release {  // the program holds no handle to these any more
   std::vector<DatumId> data;
   std::vector<std::string> files;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.data, self.files); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.data, self.files);
+  }
 };
 
 struct Group {
   std::string name;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.name); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.name);
+  }
 };
 
 struct Request {  // everything that is not hot; answered by Reply. Methods: docs/client-protocol.md
   std::uint64_t request = 0;
   std::string method;  // "store.put", "streams.poll", "agents", …
   wire::Dynamic params;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.request, self.method, self.params); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.request, self.method, self.params);
+  }
 };
 
 struct Reply {
@@ -260,13 +296,19 @@ struct ValueResult {
 struct Values {
   std::uint64_t request = 0;
   std::vector<ValueResult> values;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.request, self.values); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.request, self.values);
+  }
 };
 
 struct Event {  // something a client subscribed to: output of its tasks, progress
   std::string topic;
   wire::Dynamic body;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.topic, self.body); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.topic, self.body);
+  }
 };
 
 // ---- executors ----
@@ -315,24 +357,30 @@ struct Attempt {
 
 struct Run {
   std::vector<Attempt> attempts;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.attempts); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.attempts);
+  }
 };
 
 struct Cancel {
   std::vector<std::uint64_t> attempts;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.attempts); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.attempts);
+  }
 };
 
 enum class Outcome : std::uint8_t {
   kDone = 0,
-  kException = 1,        // the function raised; `error` has the pickled exception and its traceback
-  kGroupException = 2,   // a COMPSsException: cancels its group, never retried
+  kException = 1,       // the function raised; `error` has the pickled exception and its traceback
+  kGroupException = 2,  // a COMPSsException: cancels its group, never retried
   kTimedOut = 3,
   kCancelled = 4,
-  kExecutorLost = 5,     // the process died; stated by the agent, never by an executor
-  kInputMissing = 6,     // an input could not be made local; stated by the agent
-  kReturned = 7,         // not started: the executor gives it back because an attempt ahead of it blocks
-  kNotStarted = 8,       // no executor of its kind can be started on that agent; stated by the agent
+  kExecutorLost = 5,  // the process died; stated by the agent, never by an executor
+  kInputMissing = 6,  // an input could not be made local; stated by the agent
+  kReturned = 7,      // not started: the executor gives it back because an attempt ahead of it blocks
+  kNotStarted = 8,    // no executor of its kind can be started on that agent; stated by the agent
 };
 
 struct AttemptResult {
@@ -350,13 +398,19 @@ struct AttemptResult {
 
 struct Done {
   std::vector<AttemptResult> results;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.results); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.results);
+  }
 };
 
 struct Blocked {  // the attempt waits (a nested wait, an empty poll): its computing units may be lent
   std::uint64_t attempt = 0;
   bool blocked = false;
-  template <class Self, class F> static void fields(Self& self, F&& f) { f(self.attempt, self.blocked); }
+  template <class Self, class F>
+  static void fields(Self& self, F&& f) {
+    f(self.attempt, self.blocked);
+  }
 };
 
 }  // namespace shoal::client

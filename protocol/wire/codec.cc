@@ -12,11 +12,21 @@ struct Encoder::Impl {
 
 Encoder::Encoder() : impl_(std::make_unique<Impl>()) {}
 Encoder::~Encoder() = default;
-void Encoder::nil() { impl_->packer.pack_nil(); }
-void Encoder::boolean(bool value) { value ? impl_->packer.pack_true() : impl_->packer.pack_false(); }
-void Encoder::u64(std::uint64_t value) { impl_->packer.pack_uint64(value); }
-void Encoder::i64(std::int64_t value) { impl_->packer.pack_int64(value); }
-void Encoder::real(double value) { impl_->packer.pack_double(value); }
+void Encoder::nil() {
+  impl_->packer.pack_nil();
+}
+void Encoder::boolean(bool value) {
+  value ? impl_->packer.pack_true() : impl_->packer.pack_false();
+}
+void Encoder::u64(std::uint64_t value) {
+  impl_->packer.pack_uint64(value);
+}
+void Encoder::i64(std::int64_t value) {
+  impl_->packer.pack_int64(value);
+}
+void Encoder::real(double value) {
+  impl_->packer.pack_double(value);
+}
 void Encoder::text(std::string_view value) {
   impl_->packer.pack_str(static_cast<std::uint32_t>(value.size()));
   impl_->packer.pack_str_body(value.data(), static_cast<std::uint32_t>(value.size()));
@@ -25,11 +35,21 @@ void Encoder::binary(std::string_view value) {
   impl_->packer.pack_bin(static_cast<std::uint32_t>(value.size()));
   impl_->packer.pack_bin_body(value.data(), static_cast<std::uint32_t>(value.size()));
 }
-void Encoder::array(std::size_t items) { impl_->packer.pack_array(static_cast<std::uint32_t>(items)); }
-void Encoder::map(std::size_t pairs) { impl_->packer.pack_map(static_cast<std::uint32_t>(pairs)); }
-std::size_t Encoder::size() const { return impl_->buffer.size(); }
-std::string_view Encoder::view() const { return {impl_->buffer.data(), impl_->buffer.size()}; }
-void Encoder::clear() { impl_->buffer.clear(); }
+void Encoder::array(std::size_t items) {
+  impl_->packer.pack_array(static_cast<std::uint32_t>(items));
+}
+void Encoder::map(std::size_t pairs) {
+  impl_->packer.pack_map(static_cast<std::uint32_t>(pairs));
+}
+std::size_t Encoder::size() const {
+  return impl_->buffer.size();
+}
+std::string_view Encoder::view() const {
+  return {impl_->buffer.data(), impl_->buffer.size()};
+}
+void Encoder::clear() {
+  impl_->buffer.clear();
+}
 Bytes Encoder::take() {
   Bytes out(view());
   impl_->buffer.clear();
@@ -38,26 +58,39 @@ Bytes Encoder::take() {
 
 namespace {
 
-const msgpack::object& object_of(const void* p) { return *static_cast<const msgpack::object*>(p); }
+const msgpack::object& object_of(const void* p) {
+  return *static_cast<const msgpack::object*>(p);
+}
 
 // Strings stay in the frame: nothing is copied while parsing.
-bool keep_reference(msgpack::type::object_type /*type*/, std::size_t /*size*/, void* /*user*/) { return true; }
+bool keep_reference(msgpack::type::object_type /*type*/, std::size_t /*size*/, void* /*user*/) {
+  return true;
+}
 
 }  // namespace
 
 Node::Kind Node::kind() const {
   switch (object_of(object_).type) {
-    case msgpack::type::BOOLEAN: return Kind::kBool;
-    case msgpack::type::POSITIVE_INTEGER: return Kind::kUnsigned;
-    case msgpack::type::NEGATIVE_INTEGER: return Kind::kSigned;
+    case msgpack::type::BOOLEAN:
+      return Kind::kBool;
+    case msgpack::type::POSITIVE_INTEGER:
+      return Kind::kUnsigned;
+    case msgpack::type::NEGATIVE_INTEGER:
+      return Kind::kSigned;
     case msgpack::type::FLOAT32:
-    case msgpack::type::FLOAT64: return Kind::kReal;
-    case msgpack::type::STR: return Kind::kText;
-    case msgpack::type::BIN: return Kind::kBinary;
-    case msgpack::type::ARRAY: return Kind::kArray;
-    case msgpack::type::MAP: return Kind::kMap;
+    case msgpack::type::FLOAT64:
+      return Kind::kReal;
+    case msgpack::type::STR:
+      return Kind::kText;
+    case msgpack::type::BIN:
+      return Kind::kBinary;
+    case msgpack::type::ARRAY:
+      return Kind::kArray;
+    case msgpack::type::MAP:
+      return Kind::kMap;
     case msgpack::type::NIL:
-    case msgpack::type::EXT: break;
+    case msgpack::type::EXT:
+      break;
   }
   return Kind::kNil;
 }
@@ -120,9 +153,15 @@ std::size_t Node::size() const {
   return 0;
 }
 
-Node Node::at(std::size_t index) const { return Node(&object_of(object_).via.array.ptr[index]); }
-Node Node::key(std::size_t index) const { return Node(&object_of(object_).via.map.ptr[index].key); }
-Node Node::value(std::size_t index) const { return Node(&object_of(object_).via.map.ptr[index].val); }
+Node Node::at(std::size_t index) const {
+  return Node(&object_of(object_).via.array.ptr[index]);
+}
+Node Node::key(std::size_t index) const {
+  return Node(&object_of(object_).via.map.ptr[index].key);
+}
+Node Node::value(std::size_t index) const {
+  return Node(&object_of(object_).via.map.ptr[index].val);
+}
 
 struct Document::Impl {
   msgpack::object_handle handle;
@@ -132,7 +171,9 @@ Document::Document(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Document::Document(Document&&) noexcept = default;
 Document& Document::operator=(Document&&) noexcept = default;
 Document::~Document() = default;
-Node Document::root() const { return Node(&impl_->handle.get()); }
+Node Document::root() const {
+  return Node(&impl_->handle.get());
+}
 
 Result<Document> Document::parse(std::string_view frame, const Limits& limits) {
   if (frame.size() > limits.frame_bytes_max) return fail(Code::kInvalid, "the frame is larger than its limit");

@@ -37,7 +37,7 @@ namespace shoal::wire {
 struct Limits {
   std::size_t frame_bytes_max = 16U << 20;
   std::uint32_t depth_max = 32;
-  std::uint32_t items_max = 1U << 17;        // of one array or map
+  std::uint32_t items_max = 1U << 17;          // of one array or map
   std::uint32_t string_bytes_max = 16U << 20;  // of one string or binary
 };
 
@@ -78,14 +78,14 @@ class Node {
   Kind kind() const;
   bool as_bool(bool& out) const;
   bool as_u64(std::uint64_t& out) const;
-  bool as_i64(std::int64_t& out) const;  // also from an unsigned that fits
-  bool as_real(double& out) const;       // also from an integer
+  bool as_i64(std::int64_t& out) const;         // also from an unsigned that fits
+  bool as_real(double& out) const;              // also from an integer
   bool as_text(std::string_view& out) const;    // text only
   bool as_binary(std::string_view& out) const;  // binary, or text
-  std::size_t size() const;              // items of an array, pairs of a map, else 0
-  Node at(std::size_t index) const;      // array item; index < size()
-  Node key(std::size_t index) const;     // map key
-  Node value(std::size_t index) const;   // map value
+  std::size_t size() const;                     // items of an array, pairs of a map, else 0
+  Node at(std::size_t index) const;             // array item; index < size()
+  Node key(std::size_t index) const;            // map key
+  Node value(std::size_t index) const;          // map value
 
  private:
   const void* object_;
@@ -112,8 +112,12 @@ template <class T>
 concept Message = std::is_class_v<T> && requires(T& t) { T::fields(t, [](auto&&...) {}); };
 
 // ---- encoding ----
-inline void put(Encoder& e, bool v) { e.boolean(v); }
-inline void put(Encoder& e, double v) { e.real(v); }
+inline void put(Encoder& e, bool v) {
+  e.boolean(v);
+}
+inline void put(Encoder& e, double v) {
+  e.real(v);
+}
 template <std::unsigned_integral T>
   requires(!std::same_as<T, bool>)
 void put(Encoder& e, T v) {
@@ -128,8 +132,12 @@ template <class T>
 void put(Encoder& e, T v) {
   e.u64(static_cast<std::uint64_t>(v));
 }
-inline void put(Encoder& e, const Bytes& v) { e.binary(v); }
-inline void put(Encoder& e, const std::string& v) { e.text(v); }
+inline void put(Encoder& e, const Bytes& v) {
+  e.binary(v);
+}
+inline void put(Encoder& e, const std::string& v) {
+  e.text(v);
+}
 template <class Tag>
 void put(Encoder& e, const Id128<Tag>& v) {
   e.binary(v.bytes());
@@ -138,9 +146,15 @@ template <class Tag, class Rep>
 void put(Encoder& e, const Number<Tag, Rep>& v) {
   e.u64(v.value());
 }
-inline void put(Encoder& e, Instant v) { e.i64(v.us); }
-inline void put(Encoder& e, Duration v) { e.i64(v.us); }
-inline void put(Encoder& e, WallTime v) { e.i64(v.unix_ms); }
+inline void put(Encoder& e, Instant v) {
+  e.i64(v.us);
+}
+inline void put(Encoder& e, Duration v) {
+  e.i64(v.us);
+}
+inline void put(Encoder& e, WallTime v) {
+  e.i64(v.unix_ms);
+}
 template <class T>
 void put(Encoder& e, const std::optional<T>& v);
 template <class T>
@@ -212,8 +226,12 @@ void put(Encoder& e, const std::variant<T...>& v) {
 }
 
 // ---- decoding: false when the node does not fit the type ----
-inline bool get(Node n, bool& v) { return n.as_bool(v); }
-inline bool get(Node n, double& v) { return n.as_real(v); }
+inline bool get(Node n, bool& v) {
+  return n.as_bool(v);
+}
+inline bool get(Node n, double& v) {
+  return n.as_real(v);
+}
 template <std::unsigned_integral T>
   requires(!std::same_as<T, bool>)
 bool get(Node n, T& v) {
@@ -266,9 +284,15 @@ bool get(Node n, Number<Tag, Rep>& v) {
   v = Number<Tag, Rep>(raw);
   return true;
 }
-inline bool get(Node n, Instant& v) { return get(n, v.us); }
-inline bool get(Node n, Duration& v) { return get(n, v.us); }
-inline bool get(Node n, WallTime& v) { return get(n, v.unix_ms); }
+inline bool get(Node n, Instant& v) {
+  return get(n, v.us);
+}
+inline bool get(Node n, Duration& v) {
+  return get(n, v.us);
+}
+inline bool get(Node n, WallTime& v) {
+  return get(n, v.unix_ms);
+}
 template <class T>
 bool get(Node n, std::optional<T>& v);
 template <class T>

@@ -53,7 +53,9 @@ void put(Encoder& e, const Dynamic& v) {
 
 bool get(Node n, Dynamic& v) {
   switch (n.kind()) {
-    case Node::Kind::kNil: v = Dynamic(); return true;
+    case Node::Kind::kNil:
+      v = Dynamic();
+      return true;
     case Node::Kind::kBool: {
       bool flag = false;
       n.as_bool(flag);

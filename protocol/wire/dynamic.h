@@ -22,13 +22,13 @@ class Dynamic {
   using Map = std::map<std::string, Dynamic, std::less<>>;
 
   Dynamic() = default;
-  Dynamic(bool v) : value_(v) {}                       // NOLINT(google-explicit-constructor)
-  Dynamic(double v) : value_(v) {}                     // NOLINT(google-explicit-constructor)
-  Dynamic(const char* v) : value_(std::string(v)) {}   // NOLINT(google-explicit-constructor)
-  Dynamic(std::string v) : value_(std::move(v)) {}     // NOLINT(google-explicit-constructor)
-  Dynamic(Bytes v) : value_(std::move(v)) {}           // NOLINT(google-explicit-constructor)
-  Dynamic(Array v) : value_(std::move(v)) {}           // NOLINT(google-explicit-constructor)
-  Dynamic(Map v) : value_(std::move(v)) {}             // NOLINT(google-explicit-constructor)
+  Dynamic(bool v) : value_(v) {}                      // NOLINT(google-explicit-constructor)
+  Dynamic(double v) : value_(v) {}                    // NOLINT(google-explicit-constructor)
+  Dynamic(const char* v) : value_(std::string(v)) {}  // NOLINT(google-explicit-constructor)
+  Dynamic(std::string v) : value_(std::move(v)) {}    // NOLINT(google-explicit-constructor)
+  Dynamic(Bytes v) : value_(std::move(v)) {}          // NOLINT(google-explicit-constructor)
+  Dynamic(Array v) : value_(std::move(v)) {}          // NOLINT(google-explicit-constructor)
+  Dynamic(Map v) : value_(std::move(v)) {}            // NOLINT(google-explicit-constructor)
   template <std::integral T>
     requires(!std::same_as<T, bool>)
   Dynamic(T v) : value_(static_cast<std::int64_t>(v)) {}  // NOLINT(google-explicit-constructor)

@@ -55,7 +55,9 @@ client::Value AgentRuntime::store(Bytes blob) {
   return arena_.store(std::move(blob));
 }
 
-Bytes AgentRuntime::load(const client::Value& value) { return arena_.load(value); }
+Bytes AgentRuntime::load(const client::Value& value) {
+  return arena_.load(value);
+}
 
 void AgentRuntime::submit(const Registration& task, std::vector<client::Access> accesses) {
   Lock lock(mutex_);
@@ -133,7 +135,8 @@ Frame AgentRuntime::await(Lock& lock, std::uint64_t request) {
     }
     std::uint64_t number = 0;
     const bool is_answer = frame->kind == client::Kind::kReply || frame->kind == client::Kind::kValues;
-    if (is_answer && frame->document->root().at(1).size() > 0 && wire::get(frame->document->root().at(1).at(0), number)) {
+    if (is_answer && frame->document->root().at(1).size() > 0 &&
+        wire::get(frame->document->root().at(1).at(0), number)) {
       answers_.insert_or_assign(number, std::move(*frame));
     }
   }
@@ -165,14 +168,16 @@ class Waiting {
 
 }  // namespace
 
-std::vector<client::ValueResult> AgentRuntime::wait(const std::vector<DatumId>& data, const std::vector<std::string>& files) {
+std::vector<client::ValueResult> AgentRuntime::wait(const std::vector<DatumId>& data,
+                                                    const std::vector<std::string>& files) {
   const Waiting waiting(hooks_);
   std::vector<client::ValueResult> out;
   std::size_t next = 0;
   do {
     client::Wait message;
     const std::size_t end = std::min(data.size(), next + kWaitDataMax);
-    message.data.assign(data.begin() + static_cast<std::ptrdiff_t>(next), data.begin() + static_cast<std::ptrdiff_t>(end));
+    message.data.assign(data.begin() + static_cast<std::ptrdiff_t>(next),
+                        data.begin() + static_cast<std::ptrdiff_t>(end));
     if (end == data.size()) message.files = files;
     next = end;
     Lock lock(mutex_);

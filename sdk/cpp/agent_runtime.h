@@ -1,8 +1,8 @@
 // sdk/cpp/agent_runtime.h
 //
-// The runtime of a program that an agent serves: one connection, one application. Calls are gathered and sent in batches:
-// at once when the last batch left a millisecond ago or more, else when there are many, when somebody waits, or a
-// millisecond later.
+// The runtime of a program that an agent serves: one connection, one application. Calls are gathered and sent in
+// batches: at once when the last batch left a millisecond ago or more, else when there are many, when somebody waits,
+// or a millisecond later.
 #pragma once
 
 #include <chrono>
@@ -36,7 +36,8 @@ class AgentRuntime final : public Runtime {
   Bytes take(const client::Shared& value) override { return arena_.take(value); }
   void submit(const Registration& task, std::vector<client::Access> accesses) override;
   void put(DatumId datum, client::Value value) override;
-  std::vector<client::ValueResult> wait(const std::vector<DatumId>& data, const std::vector<std::string>& files) override;
+  std::vector<client::ValueResult> wait(const std::vector<DatumId>& data,
+                                        const std::vector<std::string>& files) override;
   void barrier(const std::string& group) override;
   void release(DatumId datum) noexcept override;
   void group(client::Kind kind, const std::string& name) override;

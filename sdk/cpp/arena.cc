@@ -24,7 +24,7 @@ struct OpenFile {
 
 Bytes read_file(const std::string& path) {
   const OpenFile file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  struct stat info {};
+  struct stat info{};
   if (file.fd < 0 || ::fstat(file.fd, &info) != 0) {
     throw Failure(Code::kNotFound, "a value is not there any more ('" + path + "': " + ::strerror(errno) + ")");
   }
@@ -50,13 +50,16 @@ client::Value Arena::store(Bytes blob) {
   int error = file.fd < 0 ? errno : ::posix_fallocate(file.fd, 0, static_cast<off_t>(blob.size()));
   for (std::size_t done = 0; error == 0 && done < blob.size();) {
     const ssize_t put = ::pwrite(file.fd, blob.data() + done, blob.size() - done, static_cast<off_t>(done));
-    if (put < 0) error = errno;
-    else done += static_cast<std::size_t>(put);
+    if (put < 0)
+      error = errno;
+    else
+      done += static_cast<std::size_t>(put);
   }
   if (error != 0) {
     ::unlink(path.c_str());
-    throw Failure(Code::kExhausted, "a value of " + std::to_string(blob.size()) + " bytes does not fit into shared memory ('" + path +
-                                        "': " + ::strerror(error) + "): make " + directory_ + " larger or use smaller values");
+    throw Failure(Code::kExhausted, "a value of " + std::to_string(blob.size()) +
+                                        " bytes does not fit into shared memory ('" + path + "': " + ::strerror(error) +
+                                        "): make " + directory_ + " larger or use smaller values");
   }
   return client::Shared{name, blob.size()};
 }

@@ -14,21 +14,27 @@
 
 namespace shoal::sdk {
 
-void Frame::malformed() { throw Failure(Code::kInvalid, "the agent sent a message that this version of the library does not understand"); }
+void Frame::malformed() {
+  throw Failure(Code::kInvalid, "the agent sent a message that this version of the library does not understand");
+}
 
 Connection::Connection(const std::string& path) : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (fd_ < 0 || path.size() >= sizeof address.sun_path) throw Failure(Code::kInvalid, "'" + path + "' cannot be an agent's socket");
+  if (fd_ < 0 || path.size() >= sizeof address.sun_path)
+    throw Failure(Code::kInvalid, "'" + path + "' cannot be an agent's socket");
   path.copy(address.sun_path, path.size());
   if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     const int why = errno;
     ::close(fd_);
-    throw Failure(Code::kUnavailable, "no agent answers at '" + path + "' (" + ::strerror(why) + "): start one with `shoal up`");
+    throw Failure(Code::kUnavailable,
+                  "no agent answers at '" + path + "' (" + ::strerror(why) + "): start one with `shoal up`");
   }
 }
 
-Connection::~Connection() { ::close(fd_); }
+Connection::~Connection() {
+  ::close(fd_);
+}
 
 void Connection::send_frame(std::string_view frame) {
   if (frame.size() > client::kFrameMax) {

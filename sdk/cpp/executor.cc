@@ -1,5 +1,6 @@
-// The process that runs tasks: this program, started by an agent with --shoal-executor (docs/client-protocol.md §5). The main
-// thread runs attempts in order; a second one reads the socket, so that cancellations reach attempts that wait.
+// The process that runs tasks: this program, started by an agent with --shoal-executor (docs/client-protocol.md §5).
+// The main thread runs attempts in order; a second one reads the socket, so that cancellations reach attempts that
+// wait.
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -78,9 +79,12 @@ class Executor {
         names_[function.function] = function.name;
         return;
       }
-      case client::Kind::kRun: return take_attempts(frame.as<client::Run>());
-      case client::Kind::kCancel: return cancel(frame.as<client::Cancel>());
-      default: return;
+      case client::Kind::kRun:
+        return take_attempts(frame.as<client::Run>());
+      case client::Kind::kCancel:
+        return cancel(frame.as<client::Cancel>());
+      default:
+        return;
     }
   }
 
@@ -158,7 +162,8 @@ class Executor {
       describe(result, Outcome::kException, "unknown", "the task threw something that is not a std::exception");
     }
     end_attempt();
-    result.run_us = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin).count());
+    result.run_us =
+        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin).count());
     last_us_[attempt.function] = result.run_us;
     std::fflush(stdout);
     std::fflush(stderr);
@@ -175,7 +180,8 @@ class Executor {
     }
     const Registration* task = find_task(name);
     if (task == nullptr) {
-      throw Failure(Code::kNotFound, "'" + own_program() + "' on this host has no task '" + name + "': it is another version of the program");
+      throw Failure(Code::kNotFound, "'" + own_program() + "' on this host has no task '" + name +
+                                         "': it is another version of the program");
     }
     set_attempt_runtime([this, number = attempt.attempt]() -> Runtime& { return attempt_runtime(number); });
     auto outputs = task->invoke(attempt.arguments, arena_);
@@ -198,7 +204,8 @@ class Executor {
   Runtime& attempt_runtime(std::uint64_t attempt) {
     if (!nested_) {
       nested_ = std::make_unique<AgentRuntime>(
-          socket_path(), attempt, AgentRuntime::WaitHooks{[this, attempt] { block(attempt); }, [this, attempt] { unblock(attempt); }});
+          socket_path(), attempt,
+          AgentRuntime::WaitHooks{[this, attempt] { block(attempt); }, [this, attempt] { unblock(attempt); }});
     }
     return *nested_;
   }
@@ -228,9 +235,9 @@ class Executor {
   Arena arena_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<client::Attempt> queue_;                    // guarded by mutex_
-  std::unordered_map<FunctionId, std::string> names_;    // guarded by mutex_
-  bool blocked_ = false;                                 // guarded by mutex_
+  std::deque<client::Attempt> queue_;                  // guarded by mutex_
+  std::unordered_map<FunctionId, std::string> names_;  // guarded by mutex_
+  bool blocked_ = false;                               // guarded by mutex_
   std::unique_ptr<AgentRuntime> nested_;
   std::vector<AttemptResult> results_;
   std::unordered_map<FunctionId, std::uint64_t> last_us_;

@@ -9,8 +9,12 @@ DatumId LocalRuntime::new_datum() {
   return DatumId(++last_datum_);
 }
 
-client::Value LocalRuntime::store(Bytes blob) { return arena_.store(std::move(blob)); }
-Bytes LocalRuntime::load(const client::Value& value) { return arena_.load(value); }
+client::Value LocalRuntime::store(Bytes blob) {
+  return arena_.store(std::move(blob));
+}
+Bytes LocalRuntime::load(const client::Value& value) {
+  return arena_.load(value);
+}
 
 client::Argument LocalRuntime::argument_of(const client::Access& access) const {
   client::Argument out;
@@ -56,7 +60,8 @@ void LocalRuntime::put(DatumId datum, client::Value value) {
   data_[datum] = Entry{std::move(value), {}};
 }
 
-std::vector<client::ValueResult> LocalRuntime::wait(const std::vector<DatumId>& data, const std::vector<std::string>& files) {
+std::vector<client::ValueResult> LocalRuntime::wait(const std::vector<DatumId>& data,
+                                                    const std::vector<std::string>& files) {
   const std::lock_guard lock(mutex_);
   std::vector<client::ValueResult> out;
   for (const DatumId datum : data) {

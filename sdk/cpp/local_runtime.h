@@ -1,7 +1,7 @@
 // sdk/cpp/local_runtime.h
 //
-// The runtime of a program without an agent: a call runs at once, in the calling thread, on the same encoded values that
-// an agent would move, so that a program behaves alike in both.
+// The runtime of a program without an agent: a call runs at once, in the calling thread, on the same encoded values
+// that an agent would move, so that a program behaves alike in both.
 #pragma once
 
 #include <map>
@@ -20,7 +20,8 @@ class LocalRuntime final : public Runtime {
   // A failing task's message is kept and told by wait() and barrier().
   void submit(const Registration& task, std::vector<client::Access> accesses) override;
   void put(DatumId datum, client::Value value) override;
-  std::vector<client::ValueResult> wait(const std::vector<DatumId>& data, const std::vector<std::string>& files) override;
+  std::vector<client::ValueResult> wait(const std::vector<DatumId>& data,
+                                        const std::vector<std::string>& files) override;
   void barrier(const std::string& group) override;
   void release(DatumId datum) noexcept override;
   void group(client::Kind kind, const std::string& name) override;

@@ -98,7 +98,9 @@ void close_program() {
   program.runtime->barrier({});
 }
 
-std::string absolute_path(const std::string& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
+std::string absolute_path(const std::string& path) {
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
 
 void check(const client::ValueResult& result) {
   if (result.code != 0) throw Failure(static_cast<Code>(result.code), result.message);
@@ -121,13 +123,17 @@ std::string file_for(const client::Argument& argument) {
   if (target == nullptr) return source->path;
   std::error_code error;
   std::filesystem::copy(source->path, target->path,
-                        std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing, error);
-  if (error) throw Failure(Code::kUnavailable, "cannot copy '" + source->path + "' to '" + target->path + "': " + error.message());
+                        std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing,
+                        error);
+  if (error)
+    throw Failure(Code::kUnavailable,
+                  "cannot copy '" + source->path + "' to '" + target->path + "': " + error.message());
   return target->path;
 }
 
 client::Value file_value(const std::string& path) {
-  if (!std::filesystem::exists(path)) throw Failure(Code::kFailed, "the task did not write its output file '" + path + "'");
+  if (!std::filesystem::exists(path))
+    throw Failure(Code::kFailed, "the task did not write its output file '" + path + "'");
   return client::FilePath{path};
 }
 
@@ -138,7 +144,8 @@ std::string stream_name(const client::Argument& argument) {
 }
 
 void wrong_arguments(std::size_t wanted, std::size_t got) {
-  throw Failure(Code::kInvalid, "the task takes " + std::to_string(wanted) + " arguments and was called with " + std::to_string(got));
+  throw Failure(Code::kInvalid,
+                "the task takes " + std::to_string(wanted) + " arguments and was called with " + std::to_string(got));
 }
 
 }  // namespace sdk
@@ -170,7 +177,8 @@ void wait_file(const std::string& path) {
   std::error_code error;
   std::filesystem::copy(file->path, fresh, std::filesystem::copy_options::overwrite_existing, error);
   if (!error) std::filesystem::rename(fresh, wanted, error);
-  if (error) throw Failure(Code::kUnavailable, "cannot bring '" + file->path + "' to '" + wanted + "': " + error.message());
+  if (error)
+    throw Failure(Code::kUnavailable, "cannot bring '" + file->path + "' to '" + wanted + "': " + error.message());
 }
 
 }  // namespace shoal

@@ -11,7 +11,9 @@ using Array = wire::Dynamic::Array;
 // Inside a task the writer is the attempt's own; the agent knows a program by its connection.
 constexpr const char* kWriter = "c++/main";
 
-std::int64_t whole(const wire::Dynamic& value) { return value.as_int() == nullptr ? 0 : *value.as_int(); }
+std::int64_t whole(const wire::Dynamic& value) {
+  return value.as_int() == nullptr ? 0 : *value.as_int();
+}
 
 Record record_of(const wire::Dynamic& item) {
   Record out;
@@ -43,9 +45,12 @@ void Stream::publish(const std::vector<Record>& records) const {
 }
 
 std::vector<Record> Stream::poll(bool& closed, std::uint32_t records_max, std::uint32_t timeout_ms) const {
-  const auto result = sdk::runtime().request(
-      "streams.poll", Map{{"name", name_}, {"group", "default"}, {"mode", "partitioned"}, {"consumer", kWriter}, {"max", records_max},
-                          {"timeout_ms", timeout_ms}});
+  const auto result = sdk::runtime().request("streams.poll", Map{{"name", name_},
+                                                                 {"group", "default"},
+                                                                 {"mode", "partitioned"},
+                                                                 {"consumer", kWriter},
+                                                                 {"max", records_max},
+                                                                 {"timeout_ms", timeout_ms}});
   closed = result.bool_or("closed", false);
   std::vector<Record> out;
   if (const auto* records = result["records"].as_array()) {
@@ -54,7 +59,9 @@ std::vector<Record> Stream::poll(bool& closed, std::uint32_t records_max, std::u
   return out;
 }
 
-void Stream::close() const { sdk::runtime().request("streams.close", Map{{"name", name_}, {"writer", kWriter}}); }
+void Stream::close() const {
+  sdk::runtime().request("streams.close", Map{{"name", name_}, {"writer", kWriter}});
+}
 
 namespace store {
 

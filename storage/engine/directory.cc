@@ -34,16 +34,14 @@ Result<Fd> lock(const std::string& dir) {
     if (errno != EWOULDBLOCK) return tl::unexpected<Error>(system_error(errno, "cannot lock", path));
     auto owner = read_small(path);
     const long pid = owner ? std::strtol(owner->c_str(), nullptr, 10) : 0;
-    return fail(
-        Code::kUnavailable,
-        fmt::format("the store in {} is in use by process {}; stop that agent first or choose another "
-                    "directory",
-                    dir, pid));
+    return fail(Code::kUnavailable,
+                fmt::format("the store in {} is in use by process {}; stop that agent first or choose another "
+                            "directory",
+                            dir, pid));
   }
   const std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd->get(), 0) != 0) return tl::unexpected<Error>(system_error(errno, "cannot write", path));
-  if (auto written = write_all(fd->get(), pid, 0, path); !written)
-    return tl::unexpected<Error>(written.error());
+  if (auto written = write_all(fd->get(), pid, 0, path); !written) return tl::unexpected<Error>(written.error());
   return fd;
 }
 
@@ -54,8 +52,7 @@ Result<std::string> foreign_entry(const std::string& dir) {
   std::string found;
   while (const dirent* entry = ::readdir(listing)) {
     const std::string_view name = entry->d_name;
-    if (name != "." && name != ".." && name != "lock" && name != "marker.new" && name != "lost+found")
-      found = name;
+    if (name != "." && name != ".." && name != "lock" && name != "marker.new" && name != "lost+found") found = name;
   }
   ::closedir(listing);
   return found;
@@ -84,18 +81,16 @@ Result<Fd> claim_directory(const std::string& dir) {
     auto foreign = foreign_entry(dir);
     if (!foreign) return tl::unexpected<Error>(foreign.error());
     if (!foreign->empty()) {
-      return fail(Code::kInvalid,
-                  fmt::format("{} holds other files ({}) and no Shoal store; choose an empty directory", dir,
-                              *foreign));
+      return fail(Code::kInvalid, fmt::format("{} holds other files ({}) and no Shoal store; choose an empty directory",
+                                              dir, *foreign));
     }
   } else if (!marker->starts_with(kMarkerHead)) {
-    return fail(Code::kInvalid,
-                fmt::format("{}/marker is not of a Shoal store; choose an empty directory", dir));
+    return fail(Code::kInvalid, fmt::format("{}/marker is not of a Shoal store; choose an empty directory", dir));
   } else if (const long format = std::strtol(marker->c_str() + kMarkerHead.size(), nullptr, 10);
              format > kStoreFormat) {
     return fail(Code::kUnsupported,
-                fmt::format("the store in {} has format {}, this version reads up to {}; upgrade this agent",
-                            dir, format, kStoreFormat));
+                fmt::format("the store in {} has format {}, this version reads up to {}; upgrade this agent", dir,
+                            format, kStoreFormat));
   }
   auto locked = lock(dir);
   if (!locked) return locked;

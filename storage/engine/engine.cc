@@ -50,8 +50,7 @@ Result<std::unique_ptr<Engine>> Engine::open(EngineConfig config) {
   impl->objects = std::move(*objects);
   const std::string journals = settings.dir + "/journals";
   if (auto made = make_directory(journals); !made) return tl::unexpected<Error>(made.error());
-  impl->journals =
-      std::make_unique<Journals>(journals, settings.sync, settings.reserve_bytes / 2, impl->completions);
+  impl->journals = std::make_unique<Journals>(journals, settings.sync, settings.reserve_bytes / 2, impl->completions);
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
@@ -72,10 +71,9 @@ void Engine::persist(std::vector<KeyValue> batch, std::uint64_t completion, Dura
     if (!one.value.empty()) write.value = std::move(one.value);
     writes.push_back(std::move(write));
   }
-  impl_->store->commit(std::move(writes), durability,
-                       [impl = impl_.get(), completion](const Result<>& result) {
-                         impl->completions.push(completion, result);
-                       });
+  impl_->store->commit(std::move(writes), durability, [impl = impl_.get(), completion](const Result<>& result) {
+    impl->completions.push(completion, result);
+  });
 }
 
 Result<std::map<std::string, Bytes>> Engine::load(std::string_view prefix) const {
@@ -154,10 +152,8 @@ Result<Mapping> Engine::map(ObjectId object) const {
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const std::uint64_t from = mapping.offset_ / page * page;
   mapping.mapped_bytes_ = static_cast<std::size_t>(mapping.offset_ - from + mapping.length_);
-  void* base =
-      ::mmap(nullptr, mapping.mapped_bytes_, PROT_READ, MAP_SHARED, mapping.fd_, static_cast<off_t>(from));
-  if (base == MAP_FAILED)
-    return tl::unexpected<Error>(system_error(errno, "cannot map object", object.hex()));
+  void* base = ::mmap(nullptr, mapping.mapped_bytes_, PROT_READ, MAP_SHARED, mapping.fd_, static_cast<off_t>(from));
+  if (base == MAP_FAILED) return tl::unexpected<Error>(system_error(errno, "cannot map object", object.hex()));
   mapping.base_ = base;
   return mapping;
 }

@@ -38,10 +38,9 @@ struct EngineConfig {
   std::string dir;                             // made if missing; its parent must exist
   std::uint64_t segment_bytes = 64ULL << 20;   // a larger object gets a segment of its own
   std::uint32_t inline_bytes_max = 16U << 10;  // up to here objects live in RocksDB
-  std::uint64_t reserve_bytes =
-      4ULL << 20;    // object writes are refused when less would stay free on the disk
-  bool sync = true;  // false: survives kill -9 but not a power cut (tests, throw-away agents)
-  Hasher hasher;     // needed only for Verify::kYes
+  std::uint64_t reserve_bytes = 4ULL << 20;    // object writes are refused when less would stay free on the disk
+  bool sync = true;                            // false: survives kill -9 but not a power cut (tests, throw-away agents)
+  Hasher hasher;                               // needed only for Verify::kYes
 };
 
 struct Completion {
@@ -122,8 +121,7 @@ class Engine {
   // ---- key-value lane ----
   // Applies the batch atomically. Batches take effect and complete in the order of the calls. kExhausted:
   // disk full, nothing was applied.
-  void persist(std::vector<KeyValue> batch, std::uint64_t completion,
-               Durability durability = Durability::kDisk);
+  void persist(std::vector<KeyValue> batch, std::uint64_t completion, Durability durability = Durability::kDisk);
   // All pairs whose key starts with `prefix`, as far as they are applied.
   Result<std::map<std::string, Bytes>> load(std::string_view prefix) const;
 

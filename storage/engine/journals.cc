@@ -34,10 +34,10 @@ Parsed parse(std::string_view file) {
     if (length == 0 || length > rest.size() - kFrameHead) break;
     const std::string_view body = rest.substr(kFrameHead, length);
     if (crc32c(body) != get_u32(rest.substr(4))) {
-      parsed.damaged = kFrameHead + length < rest.size() &&
-                       std::any_of(
-                           rest.begin() + static_cast<std::ptrdiff_t>(kFrameHead + length), rest.end(),
-                           [](char c) { return c != '\0'; });
+      parsed.damaged =
+          kFrameHead + length < rest.size() && std::any_of(
+                                                   rest.begin() + static_cast<std::ptrdiff_t>(kFrameHead + length),
+                                                   rest.end(), [](char c) { return c != '\0'; });
       break;
     }
     parsed.records.emplace_back(body);
@@ -75,8 +75,7 @@ Journals::~Journals() {
 
 Result<> Journals::check_name(const std::string& name) {
   const bool good =
-      !name.empty() && name.size() <= 128 && name.front() != '.' &&
-      std::all_of(name.begin(), name.end(), [](char c) {
+      !name.empty() && name.size() <= 128 && name.front() != '.' && std::all_of(name.begin(), name.end(), [](char c) {
         return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-';
       });
   if (good) return {};
@@ -110,12 +109,10 @@ Result<> Journals::open(const std::string& name, Journal& journal) const {
   if (!bytes) return tl::unexpected<Error>(bytes.error());
   const Parsed parsed = parse(*bytes);
   if (parsed.damaged) {
-    return fail(Code::kCorrupt,
-                fmt::format("{} is damaged near byte {}; remove the journal or use another copy", path(name),
-                            parsed.whole_bytes));
+    return fail(Code::kCorrupt, fmt::format("{} is damaged near byte {}; remove the journal or use another copy",
+                                            path(name), parsed.whole_bytes));
   }
-  if (bytes->size() > parsed.whole_bytes &&
-      ::ftruncate(fd->get(), static_cast<off_t>(parsed.whole_bytes)) != 0) {
+  if (bytes->size() > parsed.whole_bytes && ::ftruncate(fd->get(), static_cast<off_t>(parsed.whole_bytes)) != 0) {
     return tl::unexpected<Error>(system_error(errno, "cannot cut the torn tail of", path(name)));
   }
   journal.fd = std::move(*fd);
@@ -129,8 +126,7 @@ void Journals::write(const std::string& name, Journal& journal) {
   Result<> result;
   if (!journal.fd) result = open(name, journal);
   if (result && free_bytes(dir_) < reserve_bytes_ + journal.buffer.size()) {
-    result =
-        fail(Code::kExhausted, fmt::format("the disk of {} is full; free some space: reads go on", dir_));
+    result = fail(Code::kExhausted, fmt::format("the disk of {} is full; free some space: reads go on", dir_));
   }
   if (result) result = write_all(journal.fd.get(), journal.buffer, journal.size, path(name));
   buffered_bytes_ -= journal.buffer.size();
@@ -187,9 +183,8 @@ Result<std::vector<Bytes>> Journals::read(const std::string& name) {
   if (!bytes) return tl::unexpected<Error>(bytes.error());
   Parsed parsed = parse(*bytes);
   if (parsed.damaged) {
-    return fail(Code::kCorrupt,
-                fmt::format("{} is damaged near byte {}; remove the journal or use another copy", path(name),
-                            parsed.whole_bytes));
+    return fail(Code::kCorrupt, fmt::format("{} is damaged near byte {}; remove the journal or use another copy",
+                                            path(name), parsed.whole_bytes));
   }
   return std::move(parsed.records);
 }

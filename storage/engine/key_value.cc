@@ -188,8 +188,7 @@ Result<> KeyValueStore::write(const std::vector<Queued>& group, bool sync) {
   if (free < config_.reserve_bytes + 2 * batch.GetDataSize()) {
     failed_ = true;
     return fail(Code::kExhausted,
-                fmt::format("the disk of {} is full ({} bytes left); free some space: reads go on",
-                            config_.dir, free));
+                fmt::format("the disk of {} is full ({} bytes left); free some space: reads go on", config_.dir, free));
   }
   if (failed_) {
     const rocksdb::Status resumed = database_->db->Resume();
@@ -202,8 +201,7 @@ Result<> KeyValueStore::write(const std::vector<Queued>& group, bool sync) {
   if (status.ok()) return {};
   failed_ = true;
   // After a failed fsync nobody knows what is on the disk: restarting is safe, going on is not.
-  SHOAL_CHECK(status.IsNoSpace() || !status.IsIOError(),
-              "the disk failed while the key-value log was written");
+  SHOAL_CHECK(status.IsNoSpace() || !status.IsIOError(), "the disk failed while the key-value log was written");
   return tl::unexpected<Error>(error_of(status, config_.dir));
 }
 

@@ -49,8 +49,7 @@ Result<Bytes> small_content(const Payload& content, std::uint64_t length) {
   bytes.resize(static_cast<std::size_t>(length));
   auto got = read_at(fd->get(), bytes.data(), bytes.size(), 0, path);
   if (!got) return tl::unexpected<Error>(got.error());
-  if (*got != length)
-    return fail(Code::kInvalid, path + " became shorter while it was stored; store it again");
+  if (*got != length) return fail(Code::kInvalid, path + " became shorter while it was stored; store it again");
   return bytes;
 }
 
@@ -72,8 +71,8 @@ Result<std::unique_ptr<Objects>> Objects::open(const EngineConfig& config, KeyVa
     return true;
   });
   if (!scanned) return tl::unexpected<Error>(scanned.error());
-  auto segments = Segments::open(
-      {config.dir + "/segments", config.segment_bytes, config.reserve_bytes, config.sync}, alive);
+  auto segments =
+      Segments::open({config.dir + "/segments", config.segment_bytes, config.reserve_bytes, config.sync}, alive);
   if (!segments) return tl::unexpected<Error>(segments.error());
   std::unique_ptr<Objects> self(new Objects(config, store, completions, std::move(*segments)));
   const std::lock_guard lock(self->mutex_);
@@ -84,11 +83,9 @@ Result<std::unique_ptr<Objects>> Objects::open(const EngineConfig& config, KeyVa
 
 Objects::Objects(const EngineConfig& config, KeyValueStore& store, Completions& completions,
                  std::unique_ptr<Segments> segments)
-    : config_(config),
-      store_(store),
-      completions_(completions),
-      segments_(std::move(segments)),
-      writer_([this] { run(); }) {}
+    : config_(config), store_(store), completions_(completions), segments_(std::move(segments)), writer_([this] {
+        run();
+      }) {}
 
 Objects::~Objects() {
   {
@@ -188,8 +185,8 @@ Result<> Objects::prepare_put(Group& group, const Put& put) {
   auto length = content_bytes(put.content);
   if (!length) return tl::unexpected<Error>(length.error());
   if (*length != put.manifest.bytes) {
-    return fail(Code::kInvalid, fmt::format("object {} has {} bytes, its manifest says {}", object.hex(),
-                                            *length, put.manifest.bytes));
+    return fail(Code::kInvalid,
+                fmt::format("object {} has {} bytes, its manifest says {}", object.hex(), *length, put.manifest.bytes));
   }
   auto present = look_up(group, object);
   if (!present) return tl::unexpected<Error>(present.error());
@@ -205,17 +202,16 @@ Result<> Objects::prepare_put(Group& group, const Put& put) {
     if (!bytes) return tl::unexpected<Error>(bytes.error());
     const std::uint64_t free = free_bytes(config_.dir);
     if (free < config_.reserve_bytes) {
-      return fail(Code::kExhausted,
-                  fmt::format("the disk of {} is full ({} bytes left); free some space or delete objects",
-                              config_.dir, free));
+      return fail(
+          Code::kExhausted,
+          fmt::format("the disk of {} is full ({} bytes left); free some space or delete objects", config_.dir, free));
     }
     inlined = std::move(*bytes);
     entry.crc = crc32c(inlined);
   } else {
     const auto* bytes = std::get_if<Bytes>(&put.content);
-    auto extent = bytes != nullptr
-                      ? segments_->append(object, *bytes)
-                      : segments_->append_file(object, std::get<FileSource>(put.content).path, *length);
+    auto extent = bytes != nullptr ? segments_->append(object, *bytes)
+                                   : segments_->append_file(object, std::get<FileSource>(put.content).path, *length);
     if (!extent) return tl::unexpected<Error>(extent.error());
     entry.in_segment = true;
     entry.extent = *extent;
@@ -302,8 +298,7 @@ Result<> Objects::compact_segment(std::uint64_t segment) {
   auto scanned = store_.scan("o/", [&](std::string_view key, std::string_view value) {
     auto entry = wire::decode<IndexEntry>(value);
     auto object = ObjectId::from_bytes(key.substr(2));
-    if (entry && object && entry->in_segment && entry->extent.segment == segment)
-      live.emplace_back(*object, *entry);
+    if (entry && object && entry->in_segment && entry->extent.segment == segment) live.emplace_back(*object, *entry);
     return true;
   });
   if (!scanned) return scanned;

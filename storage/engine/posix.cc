@@ -21,9 +21,8 @@ Error system_error(int number, std::string_view doing, const std::string& path) 
     case EROFS:
     case EACCES:
     case EPERM:
-      return {Code::kDenied,
-              fmt::format("{} {}: {}; make it writable for this user or choose another directory", doing,
-                          path, reason)};
+      return {Code::kDenied, fmt::format("{} {}: {}; make it writable for this user or choose another directory", doing,
+                                         path, reason)};
     case ENOENT:
       return {Code::kNotFound, fmt::format("{} {}: {}", doing, path, reason)};
     default:
@@ -59,8 +58,7 @@ Result<> make_directory(const std::string& path) {
 Result<> sync_directory(const std::string& path) {
   auto fd = open_file(path, O_RDONLY | O_DIRECTORY);
   if (!fd) return tl::unexpected<Error>(fd.error());
-  if (::fsync(fd->get()) != 0)
-    return tl::unexpected<Error>(system_error(errno, "cannot sync the directory", path));
+  if (::fsync(fd->get()) != 0) return tl::unexpected<Error>(system_error(errno, "cannot sync the directory", path));
   return {};
 }
 
@@ -75,8 +73,7 @@ Result<> write_all(int fd, std::string_view bytes, std::uint64_t offset, const s
   return {};
 }
 
-Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_t offset,
-                            const std::string& path) {
+Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_t offset, const std::string& path) {
   std::size_t done = 0;
   while (done < length) {
     const ssize_t n = ::pread(fd, into + done, length - done, static_cast<off_t>(offset + done));

@@ -38,8 +38,7 @@ Result<> make_directory(const std::string& path);
 Result<> sync_directory(const std::string& path);
 Result<> write_all(int fd, std::string_view bytes, std::uint64_t offset, const std::string& path);
 // Fewer bytes than `length` only at the end of the file.
-Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_t offset,
-                            const std::string& path);
+Result<std::size_t> read_at(int fd, char* into, std::size_t length, std::uint64_t offset, const std::string& path);
 Result<std::uint64_t> file_size(int fd, const std::string& path);
 // Bytes that this user can still write on the file system of `path`; 0 if that cannot be told.
 std::uint64_t free_bytes(const std::string& path);

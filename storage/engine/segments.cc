@@ -63,8 +63,7 @@ class Segments::Appender {
 
   // Chunks of a multiple of the piece size, but for the last.
   Result<> content(std::string_view chunk) {
-    for (std::size_t i = 0; i < chunk.size(); i += kPieceBytes)
-      put_u32(table_, crc32c(chunk.substr(i, kPieceBytes)));
+    for (std::size_t i = 0; i < chunk.size(); i += kPieceBytes) put_u32(table_, crc32c(chunk.substr(i, kPieceBytes)));
     auto written = write_all(fd_, chunk, at_, path_);
     at_ += chunk.size();
     return written;
@@ -121,8 +120,7 @@ Result<std::unique_ptr<Segments>> Segments::open(SegmentConfig config, const std
       continue;
     }
     // What lies beyond the last extent was never acknowledged.
-    if (*size > ends[number] && ::ftruncate(fd->get(), static_cast<off_t>(ends[number])) == 0)
-      size = ends[number];
+    if (*size > ends[number] && ::ftruncate(fd->get(), static_cast<off_t>(ends[number])) == 0) size = ends[number];
     Segment& segment = self->segments_[number];
     segment.fd = std::make_shared<Fd>(std::move(*fd));
     segment.size = *size;
@@ -153,15 +151,14 @@ Result<> Segments::start_segment() {
 Result<> Segments::roll(std::uint64_t need) {
   const std::uint64_t free = free_bytes(config_.dir);
   if (free < need + config_.reserve_bytes) {
-    return fail(
-        Code::kExhausted,
-        fmt::format("the disk of {} is full: {} bytes are wanted, {} are left, {} are kept in reserve; "
-                    "free some space or delete objects",
-                    config_.dir, need, free, config_.reserve_bytes));
+    return fail(Code::kExhausted,
+                fmt::format("the disk of {} is full: {} bytes are wanted, {} are left, {} are kept in reserve; "
+                            "free some space or delete objects",
+                            config_.dir, need, free, config_.reserve_bytes));
   }
   auto active = segments_.find(active_);
-  const bool usable = active != segments_.end() &&
-                      (active->second.size == 0 || active->second.size + need <= config_.segment_bytes);
+  const bool usable =
+      active != segments_.end() && (active->second.size == 0 || active->second.size + need <= config_.segment_bytes);
   return usable ? Result<>{} : start_segment();
 }
 
@@ -187,8 +184,7 @@ Result<Extent> Segments::append(ObjectId object, std::string_view content) {
   const std::uint64_t start = segment.size;
   Appender appender(segment.fd->get(), file, start);
   Result<std::uint32_t> crc = [&]() -> Result<std::uint32_t> {
-    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok)
-      return tl::unexpected<Error>(ok.error());
+    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok) return tl::unexpected<Error>(ok.error());
     if (auto ok = appender.header(object, content.size()); !ok) return tl::unexpected<Error>(ok.error());
     if (auto ok = appender.content(content); !ok) return tl::unexpected<Error>(ok.error());
     return appender.finish();
@@ -214,8 +210,7 @@ Result<Extent> Segments::append_file(ObjectId object, const std::string& source,
   const std::uint64_t start = segment.size;
   Appender appender(segment.fd->get(), file, start);
   Result<std::uint32_t> crc = [&]() -> Result<std::uint32_t> {
-    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok)
-      return tl::unexpected<Error>(ok.error());
+    if (auto ok = reserve(segment.fd->get(), start, need, file); !ok) return tl::unexpected<Error>(ok.error());
     if (auto ok = appender.header(object, length); !ok) return tl::unexpected<Error>(ok.error());
     std::string chunk(static_cast<std::size_t>(std::min<std::uint64_t>(kCopyBytes, length)), '\0');
     for (std::uint64_t done = 0; done < length;) {
@@ -223,8 +218,7 @@ Result<Extent> Segments::append_file(ObjectId object, const std::string& source,
       auto got = read_at(from->get(), chunk.data(), want, done, source);
       if (!got) return tl::unexpected<Error>(got.error());
       if (*got != want)
-        return fail(Code::kInvalid,
-                    fmt::format("{} became shorter while it was stored; store it again", source));
+        return fail(Code::kInvalid, fmt::format("{} became shorter while it was stored; store it again", source));
       if (auto ok = appender.content(std::string_view(chunk.data(), want)); !ok)
         return tl::unexpected<Error>(ok.error());
       done += want;
@@ -275,8 +269,7 @@ Result<> Segments::sync() {
 Result<std::shared_ptr<Fd>> Segments::open_segment(std::uint64_t segment) const {
   const std::lock_guard lock(mutex_);
   auto it = segments_.find(segment);
-  if (it == segments_.end() || !it->second.fd)
-    return fail(Code::kNotFound, fmt::format("{} is gone", path(segment)));
+  if (it == segments_.end() || !it->second.fd) return fail(Code::kNotFound, fmt::format("{} is gone", path(segment)));
   return it->second.fd;
 }
 
@@ -306,8 +299,7 @@ Result<Bytes> Segments::read(const Extent& extent, std::uint64_t offset, std::ui
   bytes.resize(length == 0 ? 0 : static_cast<std::size_t>(to - from));
   auto got = read_at((*fd)->get(), bytes.data(), bytes.size(), extent.offset + from, path(extent.segment));
   if (!got) return tl::unexpected<Error>(got.error());
-  if (*got != bytes.size())
-    return tl::unexpected<Error>(damaged(path(extent.segment), extent.offset + from + *got));
+  if (*got != bytes.size()) return tl::unexpected<Error>(damaged(path(extent.segment), extent.offset + from + *got));
   for (std::size_t i = 0; i * kPieceBytes < bytes.size(); ++i) {
     const std::string_view piece = std::string_view(bytes).substr(i * kPieceBytes, kPieceBytes);
     if (crc32c(piece) != (*crcs)[first + i]) {
@@ -315,8 +307,8 @@ Result<Bytes> Segments::read(const Extent& extent, std::uint64_t offset, std::ui
     }
   }
   if (bytes.size() == length) return bytes;
-  return Bytes(std::string_view(bytes).substr(static_cast<std::size_t>(offset - from),
-                                              static_cast<std::size_t>(length)));
+  return Bytes(
+      std::string_view(bytes).substr(static_cast<std::size_t>(offset - from), static_cast<std::size_t>(length)));
 }
 
 // ---- space ----

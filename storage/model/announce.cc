@@ -60,8 +60,7 @@ void Store::Impl::spread(ObjectId object, Known& known) {
   }
   for (AgentId target : targets) {
     auto it = peers.find(target);
-    if (it == peers.end() || bond(target) == 0 || known.spread.knows(target, bond(target)))
-      continue;
+    if (it == peers.end() || bond(target) == 0 || known.spread.knows(target, bond(target))) continue;
     it->second.outbox().objects.insert(object);
     mark_dirty(target);
   }
@@ -73,8 +72,7 @@ void Store::Impl::spread(const std::string& name, StoredRecord& stored) {
   for (AgentId agent : home_directory(key, kRecordDirectory)) targets.push_back(agent);
   for (AgentId target : targets) {
     auto it = peers.find(target);
-    if (it == peers.end() || bond(target) == 0 || stored.spread.knows(target, bond(target)))
-      continue;
+    if (it == peers.end() || bond(target) == 0 || stored.spread.knows(target, bond(target))) continue;
     it->second.outbox().records.insert(name);
     mark_dirty(target);
   }
@@ -274,8 +272,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Announce& ann
   pending.ack = std::move(ack);
   for (const std::string& name : to_await) {
     const std::uint64_t ticket = records.at(name).ticket;
-    if (pending.tickets.insert(ticket).second)
-      persists.at(ticket).waiters.push_back({Waiter::Kind::kAck, number});
+    if (pending.tickets.insert(ticket).second) persists.at(ticket).waiters.push_back({Waiter::Kind::kAck, number});
   }
   send_ack_if_durable(number);
 }
@@ -287,8 +284,7 @@ void Store::Impl::send_ack_if_durable(std::uint64_t number) {
   acks.erase(it);
 }
 
-void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifest,
-                              std::vector<Record>& newer) {
+void Store::Impl::merge_entry(const wire::Address& from, const Manifest& manifest, std::vector<Record>& newer) {
   if (!acceptable(manifest)) {
     ++counters.bad_frames;
     return;
@@ -359,8 +355,7 @@ bool Store::Impl::merge_holders(AgentId from, Known& known, const std::vector<wi
   bool news = false;
   auto& holders = known.manifest.holders;
   for (const wire::Address& holder : claimed) {
-    if (holder.agent == config.id || holder.path.empty() || holder.path.size() > wire::Address::kPathMax)
-      continue;
+    if (holder.agent == config.id || holder.path.empty() || holder.path.size() > wire::Address::kPathMax) continue;
     auto same = [&](const wire::Address& other) { return other.agent == holder.agent; };
     auto present = std::find_if(holders.begin(), holders.end(), same);
     if (present != holders.end()) {
@@ -393,8 +388,7 @@ void Store::Impl::drop_holder(ObjectId object, AgentId holder) {
   auto it = objects.find(object);
   if (it == objects.end() || holder == config.id) return;
   auto& holders = it->second.manifest.holders;
-  auto at = std::find_if(holders.begin(), holders.end(),
-                         [&](const wire::Address& one) { return one.agent == holder; });
+  auto at = std::find_if(holders.begin(), holders.end(), [&](const wire::Address& one) { return one.agent == holder; });
   if (at == holders.end()) return;
   if (relayed(it->second)) announce_gone(object, holder);
   holders.erase(at);

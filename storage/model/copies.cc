@@ -37,7 +37,8 @@ const char* level_name(Level level) {
 
 Result<> Store::Impl::possible(Level level, std::string_view what) const {
   if (leaving) {
-    return fail(Code::kUnavailable, std::string(what) + " cannot be kept here: this agent is leaving. Use another agent");
+    return fail(Code::kUnavailable,
+                std::string(what) + " cannot be kept here: this agent is leaving. Use another agent");
   }
   if (level <= Level::kLocal) return {};
   const std::string asked = std::string(what) + " cannot reach level '" + level_name(level) + "': ";
@@ -49,12 +50,10 @@ Result<> Store::Impl::possible(Level level, std::string_view what) const {
   }
   const bool alone = home.size() < 2;
   if (level == Level::kRegion && alone) {
-    return fail(Code::kUnavailable,
-                asked + "no other agent of this region is up. Wait for 'local', or add an agent");
+    return fail(Code::kUnavailable, asked + "no other agent of this region is up. Wait for 'local', or add an agent");
   }
   if (level == Level::kParent && !has_parent()) {
-    return fail(Code::kUnavailable,
-                asked + "this region is the root and has no parent. Wait for 'region' or 'cloud'");
+    return fail(Code::kUnavailable, asked + "this region is the root and has no parent. Wait for 'region' or 'cloud'");
   }
   if (level == Level::kCloud && !has_parent() && alone) {
     return fail(Code::kUnavailable,
@@ -65,10 +64,9 @@ Result<> Store::Impl::possible(Level level, std::string_view what) const {
 
 std::size_t Store::Impl::home_copies(const Known& known) const {
   const auto& holders = known.manifest.holders;
-  return static_cast<std::size_t>(
-      std::count_if(holders.begin(), holders.end(), [this](const wire::Address& holder) {
-        return holder.agent == config.id || is_peer_home(holder.agent);
-      }));
+  return static_cast<std::size_t>(std::count_if(holders.begin(), holders.end(), [this](const wire::Address& holder) {
+    return holder.agent == config.id || is_peer_home(holder.agent);
+  }));
 }
 
 // A region of one agent cannot hold a second copy; there the copy in the parent region stands for it.
@@ -103,11 +101,10 @@ Duration Store::Impl::with_transfer(Duration base, std::uint64_t bytes) const {
 Result<> Store::Impl::acceptable(const Manifest& manifest) const {
   if (manifest.object.is_zero()) return fail(Code::kInvalid, "the object has no id");
   if (manifest.policy.replicas == 0 || manifest.policy.replicas > kReplicasMax) {
-    return fail(Code::kInvalid, "replicas=" + std::to_string(manifest.policy.replicas) +
-                                    " is not possible; use 1 to " + std::to_string(kReplicasMax));
+    return fail(Code::kInvalid, "replicas=" + std::to_string(manifest.policy.replicas) + " is not possible; use 1 to " +
+                                    std::to_string(kReplicasMax));
   }
-  if (manifest.policy.wait_for > Level::kCloud)
-    return fail(Code::kInvalid, "the level to wait for is unknown");
+  if (manifest.policy.wait_for > Level::kCloud) return fail(Code::kInvalid, "the level to wait for is unknown");
   if (manifest.type.size() > kTypeBytesMax)
     return fail(Code::kInvalid, "the object's type name is longer than 256 bytes");
   return {};
@@ -128,8 +125,7 @@ void Store::Impl::on(const in::Put& put) {
   const Level level = put.manifest.policy.wait_for;
   if (auto ok = possible(level, "the object"); !ok) return refuse(ok.error());
   if (!had && here_count >= config.limits.objects_max) {
-    return refuse(
-        {Code::kExhausted, "this agent keeps its maximum of objects; delete some or use another agent"});
+    return refuse({Code::kExhausted, "this agent keeps its maximum of objects; delete some or use another agent"});
   }
   if (puts.size() >= config.limits.requests_max) {
     return refuse({Code::kExhausted, "too many writes wait for their receipts; wait for some of them first"});
@@ -186,9 +182,8 @@ void Store::Impl::expire_put(std::uint64_t id) {
   const PendingPut& put = it->second;
   const Known& known = objects.at(put.object);
   std::string message = std::string("level '") + level_name(put.level) +
-                        "' was not reached in time; the object is kept at level '" +
-                        level_name(reached(known)) + "' with " +
-                        std::to_string(known.manifest.holders.size()) +
+                        "' was not reached in time; the object is kept at level '" + level_name(reached(known)) +
+                        "' with " + std::to_string(known.manifest.holders.size()) +
                         " copies, and the rest is made up when agents can be reached";
   const std::string& trouble = jobs.at(put.object).trouble;
   if (!trouble.empty()) message += ". Last trouble: " + trouble;
@@ -239,9 +234,9 @@ void Store::Impl::forget_copy(ObjectId object, const Error& why) {
   Known& known = it->second;
   set_here(object, known, false);
   auto& holders = known.manifest.holders;
-  holders.erase(std::remove_if(holders.begin(), holders.end(),
-                               [this](const auto& one) { return one.agent == config.id; }),
-                holders.end());
+  holders.erase(
+      std::remove_if(holders.begin(), holders.end(), [this](const auto& one) { return one.agent == config.id; }),
+      holders.end());
   announce_gone(object, config.id);
   if (holders.empty()) objects.erase(it);
 }
@@ -279,8 +274,7 @@ void Store::Impl::added_holder(ObjectId object, Known& known, const wire::Addres
 
 // ---- making copies here ----
 
-void Store::Impl::queue_pull(Manifest manifest,
-                             std::optional<std::pair<wire::Address, std::int32_t>> requester) {
+void Store::Impl::queue_pull(Manifest manifest, std::optional<std::pair<wire::Address, std::int32_t>> requester) {
   constexpr std::size_t kRequestersMax = 16;
   const ObjectId object = manifest.object;
   auto [it, added] = pulls.try_emplace(object);
@@ -357,9 +351,9 @@ void Store::Impl::on(const in::Corrupt& corrupt) {
   search.failed.insert(config.id);
   search.found = it->second.manifest;
   auto& holders = search.found->holders;
-  holders.erase(std::remove_if(holders.begin(), holders.end(),
-                               [this](const auto& one) { return one.agent == config.id; }),
-                holders.end());
+  holders.erase(
+      std::remove_if(holders.begin(), holders.end(), [this](const auto& one) { return one.agent == config.id; }),
+      holders.end());
   for (const wire::Address& former : it->second.former) holders.push_back(former);
   heals.try_emplace(corrupt.object, 0);
   forget_copy(corrupt.object, {Code::kCorrupt, "the copy on this agent's disk is damaged"});

@@ -17,8 +17,7 @@ constexpr std::size_t kForgetsMax = 4'096;
 void Store::Impl::on(const in::Delete& request) {
   if (searches.size() >= config.limits.searches_max || deletes.size() >= config.limits.requests_max) {
     ++counters.refused;
-    emit(out::DeleteDone{request.request,
-                         fail(Code::kExhausted, "too many requests are under way; try again")});
+    emit(out::DeleteDone{request.request, fail(Code::kExhausted, "too many requests are under way; try again")});
     return;
   }
   Search search;
@@ -43,9 +42,8 @@ void Store::Impl::bury(const Search& search) {
     const Record tombstone{tombstone_name(search.object, birth), Bytes(), Epoch(1), config.id, false};
     if (accept(tombstone) == Accepted::kRefused) {
       deletes.erase(id);
-      emit(out::DeleteDone{
-          search.request,
-          fail(Code::kExhausted, "this agent has no room for more names, which deletions need")});
+      emit(out::DeleteDone{search.request,
+                           fail(Code::kExhausted, "this agent has no room for more names, which deletions need")});
       return;
     }
     pending.names.push_back(tombstone.name);
@@ -85,8 +83,7 @@ void Store::Impl::expire_delete(std::uint64_t id) {
   if (!durable(it->second.names)) {
     emit(out::DeleteDone{
         it->second.request,
-        fail(Code::kTimeout,
-             "this agent's disk has not confirmed the deletion. Check the disk, then try again")});
+        fail(Code::kTimeout, "this agent's disk has not confirmed the deletion. Check the disk, then try again")});
     deletes.erase(it);
     return;
   }
@@ -131,13 +128,11 @@ std::vector<Record> Store::Impl::tombstones_for(const Manifest& manifest) const 
 
 void Store::Impl::strike_buried(Manifest& manifest) const {
   auto& births = manifest.births;
-  births.erase(std::remove_if(births.begin(), births.end(),
-                              [&](std::uint64_t birth) {
-                                return records.contains(tombstone_name(manifest.object, birth));
-                              }),
-               births.end());
-  if (births.size() > kBirthsMax)
-    births.erase(births.begin(), births.end() - static_cast<std::ptrdiff_t>(kBirthsMax));
+  births.erase(
+      std::remove_if(births.begin(), births.end(),
+                     [&](std::uint64_t birth) { return records.contains(tombstone_name(manifest.object, birth)); }),
+      births.end());
+  if (births.size() > kBirthsMax) births.erase(births.begin(), births.end() - static_cast<std::ptrdiff_t>(kBirthsMax));
 }
 
 void Store::Impl::apply_tombstone(const Record& record) {

@@ -43,11 +43,11 @@ struct Receipt {
 
 // The small description kept next to an object's bytes.
 struct Manifest {
-  ObjectId object;     // first 16 bytes of the SHA-256 of the content
+  ObjectId object;  // first 16 bytes of the SHA-256 of the content
   std::uint64_t bytes = 0;
-  std::string type;    // "python", "bytes", "file", "directory", a class name
+  std::string type;  // "python", "bytes", "file", "directory", a class name
   Policy policy;
-  std::vector<wire::Address> holders;  // known copies, the writer first; repaired as agents come and go
+  std::vector<wire::Address> holders;      // known copies, the writer first; repaired as agents come and go
   std::vector<std::uint64_t> births = {};  // one number for each put; a delete kills those that it saw, so a put that
                                            // did not know of the delete wins
   template <class Self, class F>
@@ -58,10 +58,10 @@ struct Manifest {
 
 // A mutable name: an alias of an object, a stream's registration, a catalogue entry. The newest epoch wins.
 struct Record {
-  std::string name;   // "alias/…", "stream/…"
+  std::string name;  // "alias/…", "stream/…"
   Bytes value;
-  Epoch epoch;        // grows with every write
-  AgentId writer;     // breaks ties of one epoch
+  Epoch epoch;     // grows with every write
+  AgentId writer;  // breaks ties of one epoch
   bool deleted = false;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
@@ -110,8 +110,8 @@ struct SetRecord {
   std::uint64_t request = 0;
   std::string name;
   Bytes value;
-  bool must_be_new = false;            // kExists if the name is taken
-  std::optional<Epoch> expected;       // compare-and-set: kStale unless this is the current epoch
+  bool must_be_new = false;       // kExists if the name is taken
+  std::optional<Epoch> expected;  // compare-and-set: kStale unless this is the current epoch
   bool remove = false;
   Level wait_for = Level::kLocal;
 };
@@ -134,14 +134,15 @@ struct Corrupt {  // the engine found damage in the local copy: forget it, get a
   ObjectId object;
 };
 struct Leave {};  // this agent is leaving for good: what it would still accept could not be repeated to anybody
-struct Query {  // "objects", "locate", …
+struct Query {    // "objects", "locate", …
   std::uint64_t id = 0;
   std::string method;
   wire::Dynamic params;
 };
 }  // namespace in
-using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Recovered, in::Put, in::Locate, in::Delete,
-                           in::SetRecord, in::GetRecord, in::ListRecords, in::Pulled, in::Persisted, in::Corrupt, in::Leave, in::Query>;
+using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Recovered, in::Put, in::Locate,
+                           in::Delete, in::SetRecord, in::GetRecord, in::ListRecords, in::Pulled, in::Persisted,
+                           in::Corrupt, in::Leave, in::Query>;
 
 namespace out {
 struct Send {
@@ -189,7 +190,8 @@ struct Answer {
   Result<wire::Dynamic> result;
 };
 }  // namespace out
-using Output = std::variant<out::Send, out::Pull, out::PersistManifest, out::PersistRecord, out::Erase, out::PutDone, out::Located,
-                            out::DeleteDone, out::RecordSet, out::RecordGot, out::RecordsListed, out::Answer>;
+using Output =
+    std::variant<out::Send, out::Pull, out::PersistManifest, out::PersistRecord, out::Erase, out::PutDone, out::Located,
+                 out::DeleteDone, out::RecordSet, out::RecordGot, out::RecordsListed, out::Answer>;
 
 }  // namespace shoal::storage

@@ -62,7 +62,7 @@ struct AnnounceAck {
   static constexpr Kind kKind = Kind::kAnnounceAck;
   std::uint64_t session = 0;
   std::uint64_t sequence = 0;
-  std::vector<Record> newer;  // what the receiver knows better, tombstones of announced objects included
+  std::vector<Record> newer;         // what the receiver knows better, tombstones of announced objects included
   std::vector<std::string> refused;  // records that it has no room for
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
@@ -158,8 +158,8 @@ struct Decide {
   Duration patience;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.id, self.name, self.value, self.must_be_new, self.expected, self.remove, self.writer, self.token,
-      self.seen, self.here, self.patience);
+    f(self.id, self.name, self.value, self.must_be_new, self.expected, self.remove, self.writer, self.token, self.seen,
+      self.here, self.patience);
   }
 };
 

@@ -26,8 +26,7 @@ wire::Dynamic Store::Impl::describe(const Manifest& manifest, bool here) const {
 void Store::Impl::on(const in::Query& query) {
   if (query.method == "objects") {
     const std::int64_t most = static_cast<std::int64_t>(config.limits.listed_max);
-    const auto limit =
-        static_cast<std::size_t>(std::clamp<std::int64_t>(query.params.int_or("limit", most), 0, most));
+    const auto limit = static_cast<std::size_t>(std::clamp<std::int64_t>(query.params.int_or("limit", most), 0, most));
     wire::Dynamic::Array rows;
     for (const auto& [object, known] : objects) {
       if (rows.size() >= limit) break;
@@ -39,8 +38,7 @@ void Store::Impl::on(const in::Query& query) {
   if (query.method == "locate") {
     auto object = ObjectId::from_hex_text(query.params.text_or("object", ""));
     if (!object) {
-      emit(out::Answer{query.id,
-                       fail(Code::kInvalid, "'object' must be an object id: 32 hexadecimal digits")});
+      emit(out::Answer{query.id, fail(Code::kInvalid, "'object' must be an object id: 32 hexadecimal digits")});
       return;
     }
     if (searches.size() >= config.limits.searches_max) {
@@ -73,9 +71,8 @@ void Store::Impl::on(const in::Query& query) {
     emit(out::Answer{query.id, wire::Dynamic(std::move(usage))});
     return;
   }
-  emit(out::Answer{query.id,
-                   fail(Code::kUnsupported,
-                        "the store answers 'objects', 'locate' and 'store', not '" + query.method + "'")});
+  emit(out::Answer{query.id, fail(Code::kUnsupported,
+                                  "the store answers 'objects', 'locate' and 'store', not '" + query.method + "'")});
 }
 
 }  // namespace shoal::storage

@@ -202,13 +202,11 @@ Result<Record> Store::Impl::decide_here(const msg::Decide& decide) {
     return fail(Code::kExists, "'" + decide.name + "' exists already; choose another name");
   const Epoch epoch = current ? current->epoch : Epoch();
   if (decide.expected && *decide.expected != epoch) {
-    return fail(Code::kStale, "'" + decide.name + "' is at epoch " + std::to_string(epoch.value()) +
-                                  ", not at " + std::to_string(decide.expected->value()) +
-                                  "; read it again and decide anew");
+    return fail(Code::kStale, "'" + decide.name + "' is at epoch " + std::to_string(epoch.value()) + ", not at " +
+                                  std::to_string(decide.expected->value()) + "; read it again and decide anew");
   }
   if (decide.remove && !taken) return fail(Code::kNotFound, "there is no '" + decide.name + "' to remove");
-  Record record{decide.name, decide.remove ? Bytes() : decide.value, epoch.next(), decide.writer,
-                decide.remove};
+  Record record{decide.name, decide.remove ? Bytes() : decide.value, epoch.next(), decide.writer, decide.remove};
   if (accept(record) != Accepted::kNew) {
     return fail(Code::kExhausted, "agent " + config.id.brief() + " has no room for more names; remove some");
   }
@@ -242,8 +240,8 @@ void Store::Impl::decision_made(std::uint64_t id, const Result<Record>& record, 
   it->second.decided = *record;
   it->second.decided_depth = depth;
   if (accept(*record) == Accepted::kRefused) {
-    return finish_set(id, fail(Code::kExhausted,
-                               "this agent has no room for more names; remove some or use another agent"));
+    return finish_set(
+        id, fail(Code::kExhausted, "this agent has no room for more names; remove some or use another agent"));
   }
   wait_durable({record->name}, {Waiter::Kind::kSet, id});
 }
@@ -280,8 +278,7 @@ void Store::Impl::settle_set(std::uint64_t id) {
       done = region_done && in_parent;
       break;
     case Level::kCloud:
-      done = has_parent() ? region_done && (set.decided_depth == 0 || (home_depth() == 1 && in_parent))
-                          : at_home;
+      done = has_parent() ? region_done && (set.decided_depth == 0 || (home_depth() == 1 && in_parent)) : at_home;
       break;
   }
   if (done) finish_set(id, *set.decided);
@@ -332,23 +329,20 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Decide& decid
   auto refuse = [&](Code code, std::string why) {
     send(from, decided_message(decide.id, fail(code, std::move(why)), home_depth()));
   };
-  if (auto ok = check_record(decide.name, decide.value.size());
-      !ok || decide.name.front() == kInternalPrefix) {
+  if (auto ok = check_record(decide.name, decide.value.size()); !ok || decide.name.front() == kInternalPrefix) {
     ++counters.bad_frames;
     return refuse(Code::kInvalid, ok ? "names that start with '~' belong to the store" : ok.error().message);
   }
   if (decisions.size() >= config.limits.searches_max) {
     ++counters.refused;
-    return refuse(Code::kExhausted,
-                  "agent " + config.id.brief() + " decides about too many names at once; try again");
+    return refuse(Code::kExhausted, "agent " + config.id.brief() + " decides about too many names at once; try again");
   }
   const std::uint64_t id = ++last_number;
   Deciding& deciding = decisions[id];
   deciding.asker = from;
   deciding.asker_id = decide.id;
   deciding.decide = decide;
-  deciding.decide.patience.us =
-      std::clamp<std::int64_t>(decide.patience.us, 0, config.timeouts.record_set.us);
+  deciding.decide.patience.us = std::clamp<std::int64_t>(decide.patience.us, 0, config.timeouts.record_set.us);
   if (deciding.decide.seen && !check_record(deciding.decide.seen->name, deciding.decide.seen->value.size())) {
     deciding.decide.seen.reset();
   }
@@ -357,9 +351,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Decide& decid
 
 void Store::Impl::on_message(const wire::Address& from, const msg::Decided& decided) {
   auto it = decisions.find(decided.id);
-  if (it == decisions.end() || it->second.waiting_for != from.agent ||
-      it->second.deadline == Instant::never())
-    return;
+  if (it == decisions.end() || it->second.waiting_for != from.agent || it->second.deadline == Instant::never()) return;
   const auto code = static_cast<Code>(decided.code);
   disarm(TimerKind::kDecide, it->second.deadline, decided.id);
   it->second.deadline = Instant::never();

@@ -46,9 +46,8 @@ void Store::Impl::review(ObjectId object, bool due) {
   const std::size_t at_home = home_copies(known);
   const std::size_t total = known.manifest.holders.size();
   // A copy kept for a region below leaves it to that region to have copies of its own.
-  const bool for_region_below =
-      std::any_of(known.manifest.holders.begin(), known.manifest.holders.end(),
-                  [this](const auto& one) { return is_below(one); });
+  const bool for_region_below = std::any_of(known.manifest.holders.begin(), known.manifest.holders.end(),
+                                            [this](const auto& one) { return is_below(one); });
   std::size_t missing = policy.ephemeral || total >= policy.replicas ? 0 : policy.replicas - total;
   if (policy.wait_for >= Level::kRegion && !for_region_below && at_home < 2)
     missing = std::max<std::size_t>(missing, 1);
@@ -93,8 +92,7 @@ std::vector<AgentId> Store::Impl::copy_targets(ObjectId object, const Known& kno
   }
   auto free = [&](AgentId agent) {
     const auto& holders = known.manifest.holders;
-    const bool holds =
-        std::any_of(holders.begin(), holders.end(), [&](const auto& one) { return one.agent == agent; });
+    const bool holds = std::any_of(holders.begin(), holders.end(), [&](const auto& one) { return one.agent == agent; });
     return is_peer_home(agent) && !holds && !job.pending.contains(agent) && !job.avoid.contains(agent);
   };
   std::vector<AgentId> targets;
@@ -135,8 +133,7 @@ std::size_t Store::Impl::arrange_home(ObjectId object, Known& known, Job& job, s
   return missing;
 }
 
-void Store::Impl::arrange_above(ObjectId object, Known& known, Job& job,
-                                const std::set<std::int32_t>& depths) {
+void Store::Impl::arrange_above(ObjectId object, Known& known, Job& job, const std::set<std::int32_t>& depths) {
   for (std::int32_t depth : depths) {
     if (job.above[depth].deadline != Instant::never()) continue;
     const bool way_up = is_head() ? !parents.empty() : !upward(placement_key(object), 1).empty();
@@ -223,9 +220,8 @@ void Store::Impl::drop_job_if_idle(ObjectId object) {
   auto it = jobs.find(object);
   if (it == jobs.end()) return;
   Job& job = it->second;
-  const bool above_asked = std::any_of(job.above.begin(), job.above.end(), [](const auto& one) {
-    return one.second.deadline != Instant::never();
-  });
+  const bool above_asked = std::any_of(job.above.begin(), job.above.end(),
+                                       [](const auto& one) { return one.second.deadline != Instant::never(); });
   if (!job.pending.empty() || !job.puts.empty() || above_asked) return;
   disarm(TimerKind::kReview, job.review, object.high(), object.low());
   jobs.erase(it);
@@ -244,8 +240,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Copied& copie
   if (auto job = jobs.find(copied.object); job != jobs.end()) {
     if (at_home) {
       end_pending(copied.object, job->second, from.agent);
-    } else if (auto above_copy = job->second.above.find(copied.depth);
-               above_copy != job->second.above.end()) {
+    } else if (auto above_copy = job->second.above.find(copied.depth); above_copy != job->second.above.end()) {
       end_above(above_copy->second);
     }
     if (copied.code != 0) {
@@ -310,8 +305,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Place& place)
   if (place.depth < 0 || place.depth >= home_depth() || !reachable) {
     const auto code = static_cast<std::uint8_t>(Code::kUnavailable);
     send(place.requester,
-         msg::Copied{
-             place.manifest.object, place.depth, code, "no agent of the parent region can be reached", {}});
+         msg::Copied{place.manifest.object, place.depth, code, "no agent of the parent region can be reached", {}});
     return;
   }
   msg::Place onward = place;

@@ -89,8 +89,7 @@ void Store::Impl::take_local(Search& search) {
       auto known = objects.find(search.object);
       if (known != objects.end()) merge_found(search, known->second.manifest);
       const std::string prefix = tombstones_of(search.object);
-      for (auto it = records.lower_bound(prefix); it != records.end() && it->first.starts_with(prefix);
-           ++it) {
+      for (auto it = records.lower_bound(prefix); it != records.end() && it->first.starts_with(prefix); ++it) {
         merge_record(search, it->second.record);
       }
       return;
@@ -102,8 +101,8 @@ void Store::Impl::take_local(Search& search) {
     }
     case msg::What::kList: {
       std::size_t bytes = 0;
-      for (auto it = records.lower_bound(search.name);
-           it != records.end() && it->first.starts_with(search.name); ++it) {
+      for (auto it = records.lower_bound(search.name); it != records.end() && it->first.starts_with(search.name);
+           ++it) {
         if (it->first.front() == kInternalPrefix) continue;
         bytes += it->first.size() + it->second.record.value.size();
         if (search.records.size() >= config.limits.listed_max || bytes > kTellBytesMax) {
@@ -207,8 +206,7 @@ void Store::Impl::merge_found(Search& search, const Manifest& manifest) {
   const auto is_buried = [&](std::uint64_t birth) {
     return search.records.contains(tombstone_name(search.object, birth));
   };
-  if (!manifest.births.empty() && std::all_of(manifest.births.begin(), manifest.births.end(), is_buried))
-    return;
+  if (!manifest.births.empty() && std::all_of(manifest.births.begin(), manifest.births.end(), is_buried)) return;
   if (!search.found) {
     search.found = manifest;
     if (search.found->births.size() > kBirthsMax) search.found->births.resize(kBirthsMax);
@@ -285,8 +283,7 @@ void Store::Impl::on_message(const wire::Address& from, const msg::Tell& tell) {
   Search& search = it->second;
   search.complete = search.complete && tell.complete;
   for (const Record& record : tell.records) {
-    const bool asked_for = search.what == msg::What::kObject
-                               ? record.name.starts_with(tombstones_of(search.object))
+    const bool asked_for = search.what == msg::What::kObject   ? record.name.starts_with(tombstones_of(search.object))
                            : search.what == msg::What::kRecord ? record.name == search.name
                                                                : record.name.starts_with(search.name);
     if (asked_for && check_record(record.name, record.value.size())) merge_record(search, record);
@@ -342,9 +339,9 @@ Result<Record> Store::Impl::got(const Search& search) const {
   auto it = search.records.find(search.name);
   if (it != search.records.end() && !it->second.deleted) return it->second;
   if (it == search.records.end() && (search.silence || !search.complete)) {
-    return fail(Code::kTimeout,
-                "'" + search.name +
-                    "' is not known to the agents that answered; others did not answer in time. Try again");
+    return fail(
+        Code::kTimeout,
+        "'" + search.name + "' is not known to the agents that answered; others did not answer in time. Try again");
   }
   return fail(Code::kNotFound, "there is no '" + search.name + "'");
 }

@@ -181,8 +181,7 @@ void Store::Impl::rebuild_members() {
 void Store::Impl::on(const in::Self& input) {
   const bool same_above = above.has_value() == input.above.has_value() && (!above || *above == *input.above);
   if (self == input.address && same_above) return;
-  if (self.path.empty() && !input.address.path.empty() && here_count > 0)
-    settled_at = now + config.timeouts.repair;
+  if (self.path.empty() && !input.address.path.empty() && here_count > 0) settled_at = now + config.timeouts.repair;
   self = input.address;
   self.agent = config.id;
   above = input.above;
@@ -225,8 +224,8 @@ void Store::Impl::on(const in::PeerDown& down) {
   rebuild_members();
 
   std::vector<ObjectId> interrupted;
-  for (auto at = pending_at.lower_bound({down.agent, ObjectId()});
-       at != pending_at.end() && at->first == down.agent; ++at) {
+  for (auto at = pending_at.lower_bound({down.agent, ObjectId()}); at != pending_at.end() && at->first == down.agent;
+       ++at) {
     interrupted.push_back(at->second);
   }
   for (ObjectId object : interrupted) {
@@ -270,8 +269,7 @@ void Store::Impl::on(const in::Recovered& recovered) {
     strike_buried(known.manifest);
     known.manifest.holders = {self};
     for (const wire::Address& holder : manifest.holders) {
-      if (holder.agent != config.id && known.former.size() < config.limits.holders_max)
-        known.former.push_back(holder);
+      if (holder.agent != config.id && known.former.size() < config.limits.holders_max) known.former.push_back(holder);
     }
     set_here(manifest.object, known, true);
   }
@@ -415,8 +413,8 @@ void Store::Impl::check_invariants() const {
     SHOAL_CHECK(known.manifest.object == id, "an entry is filed under another object");
     SHOAL_CHECK(known.manifest.holders.size() <= config.limits.holders_max + 1, "too many holders");
     const auto& holders = known.manifest.holders;
-    const bool lists_self = std::any_of(holders.begin(), holders.end(),
-                                        [&](const auto& holder) { return holder.agent == config.id; });
+    const bool lists_self =
+        std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return holder.agent == config.id; });
     SHOAL_CHECK(lists_self == known.here, "an object is here exactly when this agent is among its holders");
     SHOAL_CHECK(tombstones_for(known.manifest).empty(), "a deleted object is still known");
     SHOAL_CHECK(known.manifest.births.size() <= kBirthsMax, "too many births");
@@ -434,18 +432,15 @@ void Store::Impl::check_invariants() const {
       SHOAL_CHECK(is_peer_home(agent) && pending_at.contains({agent, id}),
                   "a copy is awaited from an agent that is gone");
     }
-    for (const auto& [depth, above_copy] : job.above)
-      in_flight += above_copy.deadline != Instant::never() ? 1 : 0;
-    for (std::uint64_t put : job.puts)
-      SHOAL_CHECK(puts.contains(put), "a job names a put that is not pending");
+    for (const auto& [depth, above_copy] : job.above) in_flight += above_copy.deadline != Instant::never() ? 1 : 0;
+    for (std::uint64_t put : job.puts) SHOAL_CHECK(puts.contains(put), "a job names a put that is not pending");
   }
   SHOAL_CHECK(in_flight == copies_in_flight, "copies in flight are miscounted");
   SHOAL_CHECK(copies_in_flight <= config.limits.copies_in_flight_max, "more copies in flight than allowed");
   for (const auto& [id, put] : puts) SHOAL_CHECK(jobs.contains(put.object), "a pending put without a job");
   std::size_t started = 0;
   for (const auto& [id, pull] : pulls) started += pull.started ? 1 : 0;
-  SHOAL_CHECK(started == pulls_in_flight && started <= config.limits.pulls_in_flight_max,
-              "pulls are miscounted");
+  SHOAL_CHECK(started == pulls_in_flight && started <= config.limits.pulls_in_flight_max, "pulls are miscounted");
   for (const auto& [id, set] : sets) {
     SHOAL_CHECK(set.decided || decisions.contains(id), "a set request that nobody decides");
   }

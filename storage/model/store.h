@@ -56,12 +56,11 @@ struct StoreTimeouts {
   Duration locate = milliseconds(1'500);    // then a look-up answers with what it has
   Duration record_get = milliseconds(900);  // budget for hearing of a newer epoch from other agents
   Duration list = seconds(1);
-  Duration decide =
-      milliseconds(800);  // for the regions above to decide about a record, then this region does
+  Duration decide = milliseconds(800);  // for the regions above to decide about a record, then this region does
   Duration record_set = seconds(5);
-  Duration put = seconds(10);    // plus `bytes` at copy_bytes_per_second_min
-  Duration copy = seconds(4);    // plus `bytes` at copy_bytes_per_second_min, then another agent is asked
-  Duration forget = seconds(1);  // for the holders of a deleted object to confirm
+  Duration put = seconds(10);            // plus `bytes` at copy_bytes_per_second_min
+  Duration copy = seconds(4);            // plus `bytes` at copy_bytes_per_second_min, then another agent is asked
+  Duration forget = seconds(1);          // for the holders of a deleted object to confirm
   Duration announce_retry = seconds(1);  // doubles up to announce_retry_max
   Duration announce_retry_max = seconds(4);
   Duration repair_last_copy = milliseconds(500);  // from the loss to the repair when one copy is left

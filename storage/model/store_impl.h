@@ -13,14 +13,13 @@
 #include <utility>
 #include <vector>
 
-#include "storage/model/messages.h"
 #include "protocol/base/boxed.h"
+#include "storage/model/messages.h"
 #include "storage/model/store.h"
 
 namespace shoal::storage {
 
-inline constexpr std::size_t kObjectDirectory =
-    2;  // agents of a region that keep an object's directory entry
+inline constexpr std::size_t kObjectDirectory = 2;  // agents of a region that keep an object's directory entry
 inline constexpr std::size_t kRecordDirectory = 3;  // agents of a region that keep a record
 
 inline constexpr std::size_t kBirthsMax = 8;  // remembered of one object; the oldest are forgotten first
@@ -180,7 +179,7 @@ struct Peer {
   std::string host;
   std::uint64_t meeting = 0;  // a new number each time it comes up
   std::uint64_t session = 0;  // what it says its own is; 0: not heard of
-  Boxed<Outbox> box;  // while there is something to say or an answer is awaited
+  Boxed<Outbox> box;          // while there is something to say or an answer is awaited
   Outbox& outbox() { return box ? *box : box.emplace(); }
 };
 
@@ -238,10 +237,9 @@ struct Store::Impl {
 
   // -- where things are in the hierarchy --
   bool is_home(const wire::Address& address) const;
-  bool is_below(const wire::Address& address) const;  // in a region under this one
-  bool is_peer_home(AgentId agent) const;  // up, native of our region
-  std::int32_t ancestor_depth(
-      const wire::Address& address) const;  // of its region in our path; -1: not an ancestor
+  bool is_below(const wire::Address& address) const;                // in a region under this one
+  bool is_peer_home(AgentId agent) const;                           // up, native of our region
+  std::int32_t ancestor_depth(const wire::Address& address) const;  // of its region in our path; -1: not an ancestor
   std::int32_t home_depth() const { return static_cast<std::int32_t>(self.path.size()) - 1; }
   bool is_head() const { return above && above->agent == config.id; }
   bool has_parent() const { return self.path.size() > 1; }
@@ -357,8 +355,7 @@ struct Store::Impl {
   void on_message(const wire::Address& from, const msg::Forgotten& forgotten);
   void bury(const Search& search);
   void apply_tombstone(const Record& record);
-  std::vector<Record> tombstones_for(
-      const Manifest& manifest) const;  // empty unless all its births are buried
+  std::vector<Record> tombstones_for(const Manifest& manifest) const;  // empty unless all its births are buried
   void strike_buried(Manifest& manifest) const;
   bool durable(const std::vector<std::string>& names) const;
   void wait_durable(const std::vector<std::string>& names, Waiter waiter);

@@ -133,9 +133,9 @@ void Broker::Impl::on_request(Instant now, ClientId client, std::uint64_t reques
     list(std::move(caller));
     return;
   }
-  static const std::set<std::string> kMethods = {"streams.open",   "streams.add_writer", "streams.close",
+  static const std::set<std::string> kMethods = {"streams.open",    "streams.add_writer", "streams.close",
                                                  "streams.publish", "streams.poll",       "streams.commit",
-                                                 "streams.leave",  "streams.status",     "streams.delete"};
+                                                 "streams.leave",   "streams.status",     "streams.delete"};
   if (!kMethods.contains(method)) {
     reply(std::move(caller), fail(Code::kUnsupported, "there is no request '" + method + "'"));
     return;
@@ -251,7 +251,8 @@ void Broker::Impl::end_leases(Instant now) {
       for (const std::string& writer : stream.owned->writers_of(it->first)) {
         trace(fmt::format("stream {}: the lease of writer {} ended, its agent {} is gone", name, writer,
                           it->first.brief()));
-        if (auto done = stream.owned->apply(Operation::kLeaseEnded, writer, it->first); !done) trace(done.error().message);
+        if (auto done = stream.owned->apply(Operation::kLeaseEnded, writer, it->first); !done)
+          trace(done.error().message);
       }
       stream.owned->on_news(now, answers_);
       touch(name);
@@ -337,14 +338,17 @@ void Broker::Impl::deliver(Instant now, Answer answer) {
       send(answer.caller.address, static_cast<std::uint16_t>(MessageKind::kForwarded), message);
       return;
     }
-    case Caller::Kind::kGather: gathered(answer.caller.request, std::move(answer.result)); return;
+    case Caller::Kind::kGather:
+      gathered(answer.caller.request, std::move(answer.result));
+      return;
     case Caller::Kind::kNobody: {
       const auto it = own_forwards_.find(answer.caller.request);
       if (it == own_forwards_.end()) return;
       const std::string name = it->second;
       own_forwards_.erase(it);
-      forwarded(now, name, answer.result ? Result<Offset>(answer.result->int_or("next", 0))
-                                         : Result<Offset>(tl::unexpected(answer.result.error())));
+      forwarded(now, name,
+                answer.result ? Result<Offset>(answer.result->int_or("next", 0))
+                              : Result<Offset>(tl::unexpected(answer.result.error())));
       return;
     }
   }
@@ -422,7 +426,9 @@ Result<std::unique_ptr<Broker>> Broker::open(BrokerConfig config) {
   return std::unique_ptr<Broker>(new Broker(std::move(impl)));
 }
 
-bool Broker::handles(const std::string& method) { return method.starts_with("streams."); }
+bool Broker::handles(const std::string& method) {
+  return method.starts_with("streams.");
+}
 
 namespace {
 
@@ -438,39 +444,77 @@ void enter(Impl& impl, std::vector<Output>& out, Entry&& entry) {
 
 void Broker::on_request(Instant now, ClientId client, std::uint64_t request, const std::string& method,
                         const wire::Dynamic& params, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_request(now, client, request, method, params); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_request(now, client, request, method, params);
+    impl_->finish(now);
+  });
 }
 void Broker::on_frame(Instant now, const wire::Envelope& envelope, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_frame(now, envelope); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_frame(now, envelope);
+    impl_->finish(now);
+  });
 }
 void Broker::on_client_gone(Instant now, ClientId client, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_client_gone(now, client); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_client_gone(now, client);
+    impl_->finish(now);
+  });
 }
 void Broker::on_record(Instant now, std::uint64_t id, const Result<Registration>& record, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_record(now, id, record); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_record(now, id, record);
+    impl_->finish(now);
+  });
 }
 void Broker::on_records(Instant now, std::uint64_t id, const std::vector<Registration>& records,
                         std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_records(now, id, records); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_records(now, id, records);
+    impl_->finish(now);
+  });
 }
 void Broker::on_unreachable(Instant now, AgentId agent, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_unreachable(now, agent); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_unreachable(now, agent);
+    impl_->finish(now);
+  });
 }
 void Broker::on_reachable(Instant now, AgentId agent, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_reachable(now, agent); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_reachable(now, agent);
+    impl_->finish(now);
+  });
 }
 void Broker::on_agent_dead(Instant now, AgentId agent, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_agent_dead(now, agent); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_agent_dead(now, agent);
+    impl_->finish(now);
+  });
 }
 void Broker::on_address(Instant now, const wire::Address& address, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_address(now, address); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_address(now, address);
+    impl_->finish(now);
+  });
 }
 void Broker::on_wake(Instant now, std::vector<Output>& out) {
-  enter(*impl_, out, [&] { impl_->on_wake(now); impl_->finish(now); });
+  enter(*impl_, out, [&] {
+    impl_->on_wake(now);
+    impl_->finish(now);
+  });
 }
-Instant Broker::next_deadline() const { return impl_->next_deadline(); }
-int Broker::fd() const { return impl_->fd(); }
-BrokerCounters Broker::counters() const { return impl_->counters(); }
-void Broker::check_invariants() const { impl_->check_invariants(); }
+Instant Broker::next_deadline() const {
+  return impl_->next_deadline();
+}
+int Broker::fd() const {
+  return impl_->fd();
+}
+BrokerCounters Broker::counters() const {
+  return impl_->counters();
+}
+void Broker::check_invariants() const {
+  impl_->check_invariants();
+}
 
 }  // namespace shoal::streams

@@ -96,16 +96,16 @@ using Output = std::variant<out::Reply, out::Send, out::GetRecord, out::SetRecor
 
 // Totals since the start, for metrics.
 struct BrokerCounters {
-  std::uint64_t records_in = 0;        // accepted from clients of this agent
-  std::uint64_t records_out = 0;       // returned to clients of this agent
+  std::uint64_t records_in = 0;   // accepted from clients of this agent
+  std::uint64_t records_out = 0;  // returned to clients of this agent
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
   std::uint64_t records_forwarded = 0;  // acknowledged by another owner or by Kafka
-  std::uint64_t duplicates = 0;        // rejected by sequence
-  std::uint64_t records_dropped = 0;   // by when_full=drop_oldest; each also appears in a stream's gaps
+  std::uint64_t duplicates = 0;         // rejected by sequence
+  std::uint64_t records_dropped = 0;    // by when_full=drop_oldest; each also appears in a stream's gaps
   std::uint64_t redelivered = 0;
   std::uint64_t streams_owned = 0;
-  std::uint64_t outbox_bytes = 0;      // not yet delivered
+  std::uint64_t outbox_bytes = 0;  // not yet delivered
   std::uint64_t polls_waiting = 0;
 };
 

@@ -51,8 +51,8 @@ class Broker::Impl {
     Caller caller;
     std::string method;
     wire::Dynamic params;
-    std::string name;      // of the stream
-    bool again = false;    // the owner said that it is not its own: the registration was read anew
+    std::string name;    // of the stream
+    bool again = false;  // the owner said that it is not its own: the registration was read anew
   };
   // Sending of an outbox: at most one message under way, again after a growing pause.
   struct Forwarder {
@@ -70,7 +70,7 @@ class Broker::Impl {
     std::unique_ptr<Outbox> outbox;
     std::unique_ptr<KafkaSink> sink;
     Forwarder forwarder;
-    Instant check_at;      // of an owned one: its registration is compared
+    Instant check_at;                  // of an owned one: its registration is compared
     Instant timer = Instant::never();  // its place in timers_
   };
   enum class Registering : std::uint8_t { kNew, kReplace };
@@ -96,7 +96,7 @@ class Broker::Impl {
     wire::Address owner;
     Instant client_due;  // when the client expects an answer of its own poll
     Instant give_up;
-    Instant send_at;     // again
+    Instant send_at;  // again
     bool sent = false;
   };
   struct Gather {  // streams.list, under composition
@@ -118,7 +118,9 @@ class Broker::Impl {
   };
 
   // ---- broker.cc ----
-  void reply(Caller caller, Result<wire::Dynamic> result) { answers_.push_back({std::move(caller), std::move(result)}); }
+  void reply(Caller caller, Result<wire::Dynamic> result) {
+    answers_.push_back({std::move(caller), std::move(result)});
+  }
 
   void deliver(Instant now, Answer answer);
   void touch(const std::string& name) { touched_.insert(name); }
@@ -192,7 +194,7 @@ class Broker::Impl {
   std::map<std::uint64_t, Caller> lists_;
   std::map<std::uint64_t, Gather> gathers_;
   std::map<std::uint64_t, Remote> remotes_;
-  std::map<std::uint64_t, std::string> own_forwards_;  // to a stream of this agent itself
+  std::map<std::uint64_t, std::string> own_forwards_;                         // to a stream of this agent itself
   std::map<std::pair<std::string, std::string>, LocalWriter> local_writers_;  // by stream and writer
   std::map<ClientId, Client> clients_;
   std::map<AgentId, Instant> agent_leases_;  // of agents that seem dead: when their writers end

@@ -128,9 +128,8 @@ void Consumers::changed(Instant now) {
 }
 
 bool Consumers::evict_broadcast() {
-  auto idle = std::find_if(groups_.begin(), groups_.end(), [](const auto& entry) {
-    return entry.second.broadcast && entry.second.by_name.empty();
-  });
+  auto idle = std::find_if(groups_.begin(), groups_.end(),
+                           [](const auto& entry) { return entry.second.broadcast && entry.second.by_name.empty(); });
   if (idle == groups_.end()) return false;
   groups_.erase(idle);
   return true;
@@ -143,8 +142,10 @@ Result<std::string> Consumers::find_or_make(const PollRequest& request) {
   auto it = groups_.find(key);
   if (it == groups_.end()) {
     if (groups_.size() >= services_.limits.groups_max && !evict_broadcast()) {
-      return fail(Code::kExhausted, fmt::format("the stream has {} consumer groups already, the most this agent allows: "
-                                                "use an existing group", groups_.size()));
+      return fail(Code::kExhausted,
+                  fmt::format("the stream has {} consumer groups already, the most this agent allows: "
+                              "use an existing group",
+                              groups_.size()));
     }
     it = groups_.try_emplace(key, Members{Group(mode, partitions_), broadcast, {}, {}}).first;
   } else if (it->second.group.mode() != mode && it->second.group.consumer_count() == 0) {
@@ -231,8 +232,9 @@ bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std:
     waiting.late = true;
     if (now < waiting.deadline + kPositionPatience) return false;
     group.poll_ends(consumer);
-    answers.push_back({waiting.caller, fail(Code::kUnavailable, "the end of the stream is not known, because its brokers do not "
-                                                                "answer: poll again")});
+    answers.push_back({waiting.caller, fail(Code::kUnavailable,
+                                            "the end of the stream is not known, because its brokers do not "
+                                            "answer: poll again")});
     return true;
   }
   const std::size_t max = std::min(share, waiting.request.max);
@@ -240,8 +242,10 @@ bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std:
   wire::Dynamic::Array rows;
   for (const Group::Want& want : group.wants(consumer, extents)) {
     if (rows.size() >= max || bytes >= services_.limits.poll_bytes_max) break;
-    auto records = source.engine.fetch(want.partition, want.from, std::min<std::size_t>(max - rows.size(), static_cast<std::size_t>(want.below - want.from)),
-                                       services_.limits.poll_bytes_max - bytes);
+    auto records =
+        source.engine.fetch(want.partition, want.from,
+                            std::min<std::size_t>(max - rows.size(), static_cast<std::size_t>(want.below - want.from)),
+                            services_.limits.poll_bytes_max - bytes);
     if (!records) {
       if (!rows.empty()) break;
       group.poll_ends(consumer);
@@ -256,8 +260,8 @@ bool Consumers::answer(Instant now, Waiting& waiting, Source& source, const std:
       rows.push_back(record_row(record));
     }
   }
-  const bool at_end = rows.empty() && source.closed &&
-                      group.at_end(consumer, extents, now - services_.limits.writer_lease);
+  const bool at_end =
+      rows.empty() && source.closed && group.at_end(consumer, extents, now - services_.limits.writer_lease);
   if (rows.empty() && !at_end && now < waiting.deadline) return false;
   group.poll_ends(consumer);
   services_.counters.records_out += rows.size();
@@ -312,7 +316,8 @@ Result<> Consumers::commit(const Origin& origin, const wire::Dynamic& params) {
     found = true;
     for (const auto& [partition_text, next_value] : *offsets) {
       std::uint32_t partition = 0;
-      const auto [end, error] = std::from_chars(partition_text.data(), partition_text.data() + partition_text.size(), partition);
+      const auto [end, error] =
+          std::from_chars(partition_text.data(), partition_text.data() + partition_text.size(), partition);
       const auto* next = next_value.as_int();
       if (error != std::errc() || *end != '\0' || next == nullptr || partition >= partitions_) {
         return fail(Code::kInvalid, "'" + partition_text + "' is not a partition with an offset of this stream");
@@ -410,9 +415,9 @@ wire::Dynamic Consumers::rows(const std::vector<Extent>& extents) const {
     wire::Dynamic::Array consumers;
     for (const auto& [name, member] : members.by_name) consumers.emplace_back(name);
     row["group"] = key.substr(0, key.find('\n'));
-    row["mode"] = members.broadcast                                   ? "broadcast"
+    row["mode"] = members.broadcast                            ? "broadcast"
                   : members.group.mode() == GroupMode::kShared ? "shared"
-                                                                      : "partitioned";
+                                                               : "partitioned";
     if (members.broadcast) row["consumer"] = key.substr(key.find('\n') + 1);
     row["consumers"] = std::move(consumers);
     row["lag"] = members.group.lag(extents);

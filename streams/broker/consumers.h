@@ -20,7 +20,7 @@ struct PollRequest {
   std::string consumer;
   std::size_t max = 500;
   Duration timeout;
-  wire::Dynamic start;         // where a group without a position begins: "earliest", "latest" or an offset
+  wire::Dynamic start;  // where a group without a position begins: "earliest", "latest" or an offset
   bool auto_commit = true;
   std::optional<std::int64_t> delivered;  // last delivery that reached the consumer; empty: no answer can get lost
 };

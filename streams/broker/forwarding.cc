@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::size_t kForwardBytes = 1U << 20;  // of one message, if more is waiting
 
-std::uint16_t number(MessageKind kind) { return static_cast<std::uint16_t>(kind); }
+std::uint16_t number(MessageKind kind) {
+  return static_cast<std::uint16_t>(kind);
+}
 
 }  // namespace
 
@@ -83,8 +85,8 @@ void Broker::Impl::pump_kafka(Instant now, Stream& stream, ForwardMessage messag
   if (!stream.sink) {
     auto options = kafka_options(stream.info);
     if (options) options->reads = false;
-    auto engine = options ? open_kafka(std::move(*options))
-                          : Result<std::unique_ptr<Engine>>(tl::unexpected(options.error()));
+    auto engine =
+        options ? open_kafka(std::move(*options)) : Result<std::unique_ptr<Engine>>(tl::unexpected(options.error()));
     if (!engine) {
       trace(fmt::format("stream {}: {}", stream.info.name, engine.error().message));
       stream.forwarder.in_flight = false;
@@ -130,12 +132,14 @@ void Broker::Impl::forwarded(Instant now, const std::string& name, const Result<
 // ---- requests to owners ----
 
 std::string Broker::Impl::delivery_key(const Request& request) {
-  return request.name + "\n" + request.params.text_or("group", "default") + "\n" + request.params.text_or("consumer", "");
+  return request.name + "\n" + request.params.text_or("group", "default") + "\n" +
+         request.params.text_or("consumer", "");
 }
 
 void Broker::Impl::send_request(Instant now, Request request, const Stream& stream) {
   if (remotes_.size() >= config_.limits.pending_max) {
-    reply(std::move(request.caller), fail(Code::kExhausted, "too many requests to other agents are under way: try again"));
+    reply(std::move(request.caller),
+          fail(Code::kExhausted, "too many requests to other agents are under way: try again"));
     return;
   }
   Remote remote;
@@ -189,7 +193,8 @@ void Broker::Impl::remote_reply(std::uint64_t id, Result<wire::Dynamic> result) 
   if (result && stream != streams_.end()) {
     if (request.method == "streams.poll") note_delivery(request, *result);
     if (request.method == "streams.add_writer") writer_added(request, stream->second);
-    if (request.method == "streams.status" && result->as_map() != nullptr) add_outbox(*result->as_map(), stream->second);
+    if (request.method == "streams.status" && result->as_map() != nullptr)
+      add_outbox(*result->as_map(), stream->second);
     if (request.method == "streams.delete" && !stream->second.owned) {
       timers_.erase({stream->second.timer, request.name});
       streams_.erase(stream);
@@ -243,7 +248,8 @@ void Broker::Impl::on_unreachable(Instant now, AgentId agent) {
     remote.send_at = now + config_.limits.retry_first;
     if (remote.request.method == "streams.poll") remote.give_up = std::min(remote.give_up, remote.client_due);
     // A writer is registered through the outbox rather than kept waiting.
-    if (remote.request.method == "streams.add_writer") remote.give_up = std::min(remote.give_up, now + milliseconds(500));
+    if (remote.request.method == "streams.add_writer")
+      remote.give_up = std::min(remote.give_up, now + milliseconds(500));
     if (remote.request.caller.kind == Caller::Kind::kGather) remote.give_up = now;
   }
 }
@@ -273,7 +279,9 @@ void Broker::Impl::on_agent_dead(Instant now, AgentId agent) {
   }
 }
 
-void Broker::Impl::heard_from(AgentId agent) { agent_leases_.erase(agent); }
+void Broker::Impl::heard_from(AgentId agent) {
+  agent_leases_.erase(agent);
+}
 
 // Owners keep records for our consumers, and streams open for our writers, as long as they hear of them.
 void Broker::Impl::send_alive(Instant now) {
@@ -314,8 +322,8 @@ void Broker::Impl::on_frame(Instant now, const wire::Envelope& envelope) {
       auto message = wire::decode<ReplyMessage>(envelope.body);
       if (!message) return;
       remote_reply(message->id, message->code == 0
-                                         ? Result<wire::Dynamic>(std::move(message->result))
-                                         : Result<wire::Dynamic>(fail(static_cast<Code>(message->code), message->message)));
+                                    ? Result<wire::Dynamic>(std::move(message->result))
+                                    : Result<wire::Dynamic>(fail(static_cast<Code>(message->code), message->message)));
       return;
     }
     case MessageKind::kForward: {
@@ -337,9 +345,9 @@ void Broker::Impl::on_frame(Instant now, const wire::Envelope& envelope) {
       const auto it = message ? streams_.find(message->stream) : streams_.end();
       if (it == streams_.end() || it->second.info.owner.agent != agent) return;
       if (!it->second.forwarder.in_flight) return;
-      forwarded(now, message->stream, message->code == 0
-                                          ? Result<Offset>(message->next)
-                                          : Result<Offset>(fail(static_cast<Code>(message->code), message->message)));
+      forwarded(now, message->stream,
+                message->code == 0 ? Result<Offset>(message->next)
+                                   : Result<Offset>(fail(static_cast<Code>(message->code), message->message)));
       return;
     }
     case MessageKind::kAlive: {
@@ -347,7 +355,8 @@ void Broker::Impl::on_frame(Instant now, const wire::Envelope& envelope) {
       if (!message) return;
       for (auto& [name, stream] : streams_) {
         if (!stream.owned) continue;
-        for (const std::uint64_t client : message->clients) stream.owned->consumers().alive(now, {agent, ClientId(client)});
+        for (const std::uint64_t client : message->clients)
+          stream.owned->consumers().alive(now, {agent, ClientId(client)});
         touch(name);
       }
       return;

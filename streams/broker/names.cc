@@ -62,12 +62,16 @@ void Broker::Impl::on_record(Instant now, std::uint64_t id, const Result<Registr
   const RecordQuery query = std::move(it->second);
   record_queries_.erase(it);
   switch (query.use) {
-    case RecordUse::kCheck: checked(now, query.name, record); return;
+    case RecordUse::kCheck:
+      checked(now, query.name, record);
+      return;
     case RecordUse::kRenew:
       if (record && streams_.contains(query.name)) streams_[query.name].epoch = record->epoch;
       return;
-    case RecordUse::kRemove: return;
-    case RecordUse::kLookup: break;
+    case RecordUse::kRemove:
+      return;
+    case RecordUse::kLookup:
+      break;
   }
   const auto lookup = lookups_.find(query.name);
   if (lookup == lookups_.end()) return;
@@ -150,8 +154,10 @@ void Broker::Impl::not_found(Instant now, const std::string& name, Registering r
 
 void Broker::Impl::create(const std::string& name, Request request, Registering registering) {
   if (streams_.size() >= config_.limits.streams_max) {
-    reply(std::move(request.caller), fail(Code::kExhausted, fmt::format("this agent has {} streams, the most it allows: "
-                                                                        "delete some with streams.delete", streams_.size())));
+    reply(std::move(request.caller),
+          fail(Code::kExhausted, fmt::format("this agent has {} streams, the most it allows: "
+                                             "delete some with streams.delete",
+                                             streams_.size())));
     return;
   }
   auto info = parse_open(request.params, config_.limits.partitions_max);
@@ -199,7 +205,8 @@ void Broker::Impl::probed() {
   }
 }
 
-void Broker::Impl::make(const std::string& name, StreamInfo info, std::vector<Request> waiting, Registering registering) {
+void Broker::Impl::make(const std::string& name, StreamInfo info, std::vector<Request> waiting,
+                        Registering registering) {
   const std::string directory = stream_directory(name);
   remove_tree(directory);
   const Bytes value = wire::encode(info);
@@ -256,8 +263,7 @@ void Broker::Impl::checked(Instant now, const std::string& name, const Result<Re
   if (it == streams_.end()) return;
   Stream& stream = it->second;
   touch(name);
-  auto info = record ? wire::decode<StreamInfo>(record->value)
-                     : Result<StreamInfo>(tl::unexpected(record.error()));
+  auto info = record ? wire::decode<StreamInfo>(record->value) : Result<StreamInfo>(tl::unexpected(record.error()));
   if (!stream.owned) {
     if (info) remember(*info, record->epoch);
     return;

@@ -42,8 +42,10 @@ Result<std::unique_ptr<Outbox>> Outbox::open(std::string directory, const Stream
   if (info != nullptr) outbox->meta_.info = *info;
   Meta& meta = outbox->meta_;
   if (meta.producer == 0 || meta.epoch == kEpochMax) {
-    meta.producer = static_cast<std::int64_t>(
-        combine64(hash64(outbox->services_.self.bytes()), hash64(meta.info.name) ^ static_cast<std::uint64_t>(meta.producer)) >> 1);
+    meta.producer =
+        static_cast<std::int64_t>(combine64(hash64(outbox->services_.self.bytes()),
+                                            hash64(meta.info.name) ^ static_cast<std::uint64_t>(meta.producer)) >>
+                                  1);
     meta.epoch = 0;
   } else {
     ++meta.epoch;
@@ -54,7 +56,8 @@ Result<std::unique_ptr<Outbox>> Outbox::open(std::string directory, const Stream
   if (!ready) return tl::unexpected(ready.error());
   LogOptions options;
   options.dedup = false;
-  options.segment_bytes = std::clamp<std::uint64_t>(outbox->bound() / 8, 16U << 10, outbox->services_.limits.segment_bytes);
+  options.segment_bytes =
+      std::clamp<std::uint64_t>(outbox->bound() / 8, 16U << 10, outbox->services_.limits.segment_bytes);
   auto log = PartitionLog::open(outbox->directory_ + "/p0", options);
   if (!log) return tl::unexpected(log.error());
   outbox->log_ = std::move(*log);
@@ -98,7 +101,9 @@ Result<> Outbox::save_cursor() {
   return written;
 }
 
-Result<> Outbox::save_meta(Sync sync) { return replace_file(directory_ + "/meta", wire::encode(meta_), sync); }
+Result<> Outbox::save_meta(Sync sync) {
+  return replace_file(directory_ + "/meta", wire::encode(meta_), sync);
+}
 
 Result<> Outbox::set_info(const StreamInfo& info) {
   meta_.info = info;

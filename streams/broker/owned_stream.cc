@@ -61,8 +61,8 @@ Result<> OwnedStream::open_engine(const KafkaFactory& kafka) {
     options.durability = meta_.info.durability;
     options.log.segment_bytes = services_.limits.segment_bytes;
     if (meta_.info.retention_bytes > 0) {  // a bound is kept within an eighth
-      options.log.segment_bytes = std::clamp<std::uint64_t>(meta_.info.retention_bytes / 8, 64U << 10,
-                                                            services_.limits.segment_bytes);
+      options.log.segment_bytes =
+          std::clamp<std::uint64_t>(meta_.info.retention_bytes / 8, 64U << 10, services_.limits.segment_bytes);
     }
     auto engine = EmbeddedEngine::open(directory_, options, services_.commits);
     if (!engine) return tl::unexpected(engine.error());
@@ -73,7 +73,9 @@ Result<> OwnedStream::open_engine(const KafkaFactory& kafka) {
   return consumers_->load();
 }
 
-Result<> OwnedStream::save(Sync sync) { return replace_file(directory_ + "/meta", wire::encode(meta_), sync); }
+Result<> OwnedStream::save(Sync sync) {
+  return replace_file(directory_ + "/meta", wire::encode(meta_), sync);
+}
 
 Result<> OwnedStream::set_info(const StreamInfo& info) {
   meta_.info = info;
@@ -92,9 +94,10 @@ bool OwnedStream::append(std::uint64_t publishing, std::uint32_t partition, Byte
 
 void OwnedStream::publish(Instant now, Caller caller, PublishRequest request, std::vector<Answer>& answers) {
   if (meta_.closed) {
-    answers.push_back({std::move(caller), fail(Code::kInvalid, fmt::format("stream '{}' is closed ({}): add a writer to "
-                                                                           "open it again, or use a new stream",
-                                                                           meta_.info.name, meta_.reason))});
+    answers.push_back(
+        {std::move(caller), fail(Code::kInvalid, fmt::format("stream '{}' is closed ({}): add a writer to "
+                                                             "open it again, or use a new stream",
+                                                             meta_.info.name, meta_.reason))});
     return;
   }
   const std::uint64_t records = request.records.size();
@@ -131,7 +134,8 @@ void OwnedStream::publish(Instant now, Caller caller, PublishRequest request, st
 
 void OwnedStream::forward(Instant now, Caller caller, const ForwardMessage& message, std::vector<Answer>& answers) {
   if (message.incarnation != meta_.info.incarnation) {
-    answers.push_back({std::move(caller), fail(Code::kNotFound, "the stream was deleted; this is a newer one of its name")});
+    answers.push_back(
+        {std::move(caller), fail(Code::kNotFound, "the stream was deleted; this is a newer one of its name")});
     return;
   }
   const AgentId agent = caller.origin.agent;
@@ -233,8 +237,8 @@ Result<> OwnedStream::add_writer(const std::string& writer, AgentId agent) {
   if (it != meta_.writers.end() && it->second.open && it->second.agent == agent) return {};
   if (it == meta_.writers.end() && meta_.writers.size() >= services_.limits.writers_max) {
     // Writers that ended are remembered for the status page only.
-    const auto ended = std::find_if(meta_.writers.begin(), meta_.writers.end(),
-                                    [](const auto& entry) { return !entry.second.open; });
+    const auto ended =
+        std::find_if(meta_.writers.begin(), meta_.writers.end(), [](const auto& entry) { return !entry.second.open; });
     if (ended == meta_.writers.end()) return fail(Code::kExhausted, "the stream has too many open writers");
     meta_.writers.erase(ended);
   }
@@ -252,8 +256,8 @@ Result<> OwnedStream::close_writer(const std::string& writer, const std::string&
   if (!state.open) return {};
   state.open = false;
   state.reason = reason;
-  const bool any_open = std::any_of(meta_.writers.begin(), meta_.writers.end(),
-                                    [](const auto& entry) { return entry.second.open; });
+  const bool any_open =
+      std::any_of(meta_.writers.begin(), meta_.writers.end(), [](const auto& entry) { return entry.second.open; });
   if (any_open) return save(Sync::kNo);
   return close_now(reason);
 }
@@ -274,10 +278,14 @@ Result<> OwnedStream::close_now(const std::string& reason) {
 
 Result<> OwnedStream::apply(Operation operation, const std::string& writer, AgentId agent) {
   switch (operation) {
-    case Operation::kAddWriter: return add_writer(writer, agent);
-    case Operation::kClose: return close_writer(writer, "all writers closed");
-    case Operation::kLeaseEnded: return close_writer(writer, "the lease of its last writer ended");
-    case Operation::kForceClose: return force_close("closed by request");
+    case Operation::kAddWriter:
+      return add_writer(writer, agent);
+    case Operation::kClose:
+      return close_writer(writer, "all writers closed");
+    case Operation::kLeaseEnded:
+      return close_writer(writer, "the lease of its last writer ended");
+    case Operation::kForceClose:
+      return force_close("closed by request");
   }
   return {};  // of a newer version: nothing that can be done here
 }

@@ -110,7 +110,8 @@ class OwnedStream {
   Result<> open_engine(const KafkaFactory& kafka);
   Result<> save(Sync sync);
   Result<> close_now(const std::string& reason);
-  bool append(std::uint64_t publishing, std::uint32_t partition, Bytes batch, OnGap on_gap, std::vector<Answer>& answers);
+  bool append(std::uint64_t publishing, std::uint32_t partition, Bytes batch, OnGap on_gap,
+              std::vector<Answer>& answers);
   void collect(std::vector<Answer>& answers);
   void finish(const Publishing& publishing, std::vector<Answer>& answers) const;
   void note_rate(Instant now, std::uint64_t records, std::uint64_t bytes);

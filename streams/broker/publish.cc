@@ -58,14 +58,16 @@ Result<PublishRequest> parse_publish(const wire::Dynamic& params, std::int64_t n
     Record& record = request.records.emplace_back();
     if (!take_record((*rows)[i], now_ms, record)) {
       return fail(Code::kInvalid, fmt::format("record {} is not [value bytes, key bytes or nil, timestamp_ms or nil, "
-                                              "headers map or nil]", i));
+                                              "headers map or nil]",
+                                              i));
     }
     request.bytes += record.bytes();
   }
   if (request.bytes > bytes_max) {
-    return fail(Code::kExhausted, fmt::format("a publish of {} bytes is above the limit of {}: publish fewer records at "
-                                              "a time, or store large values as objects and publish their references",
-                                              request.bytes, bytes_max));
+    return fail(Code::kExhausted,
+                fmt::format("a publish of {} bytes is above the limit of {}: publish fewer records at "
+                            "a time, or store large values as objects and publish their references",
+                            request.bytes, bytes_max));
   }
   if (const auto* partition = params["partition"].as_int()) {
     if (*partition < 0 || *partition > std::numeric_limits<std::int32_t>::max()) {
@@ -91,8 +93,8 @@ Result<std::map<std::uint32_t, std::vector<Record>>> spread(PublishRequest& requ
   std::map<std::uint32_t, std::vector<Record>> parts;
   if (request.partition) {
     if (*request.partition >= partitions) {
-      return fail(Code::kInvalid, fmt::format("the stream has no partition {}, only 0 to {}", *request.partition,
-                                              partitions - 1));
+      return fail(Code::kInvalid,
+                  fmt::format("the stream has no partition {}, only 0 to {}", *request.partition, partitions - 1));
     }
     parts[*request.partition] = std::move(request.records);
     return parts;

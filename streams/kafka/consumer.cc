@@ -6,7 +6,7 @@
 namespace shoal::streams {
 namespace {
 
-constexpr std::size_t kWindowBytesMax = 8U << 20;  // of one partition
+constexpr std::size_t kWindowBytesMax = 8U << 20;   // of one partition
 constexpr std::size_t kWindowKeepBytes = 2U << 20;  // read already, kept for other groups and redelivery
 constexpr int kQueryMs = 1'000;
 
@@ -25,9 +25,10 @@ StoredRecord stored_from(const rd_kafka_message_t& message) {
     const char* name = nullptr;
     const void* value = nullptr;
     std::size_t size = 0;
-    for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) {
-      stored.record.headers.emplace_back(name, value == nullptr ? Bytes()
-                                                                : Bytes(std::string_view(static_cast<const char*>(value), size)));
+    for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         ++i) {
+      stored.record.headers.emplace_back(
+          name, value == nullptr ? Bytes() : Bytes(std::string_view(static_cast<const char*>(value), size)));
     }
   }
   return stored;
@@ -133,8 +134,7 @@ void KafkaReader::watch() {
 
 // All partitions at where their windows end. Valid in every state of the client, unlike a seek.
 void KafkaReader::assign() {
-  KafkaPtr<rd_kafka_topic_partition_list_t> list(
-      rd_kafka_topic_partition_list_new(static_cast<int>(windows_.size())));
+  KafkaPtr<rd_kafka_topic_partition_list_t> list(rd_kafka_topic_partition_list_new(static_cast<int>(windows_.size())));
   for (std::uint32_t i = 0; i < windows_.size(); ++i) {
     if (windows_[i].from < 0) continue;
     rd_kafka_topic_partition_list_add(list.get(), options_.topic.c_str(), static_cast<std::int32_t>(i))->offset =

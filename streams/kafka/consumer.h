@@ -27,7 +27,8 @@ class KafkaReader {
   void collect();
   // Begins to follow the ends of the partitions, if nothing is followed yet.
   void watch();
-  std::vector<StoredRecord> fetch(std::uint32_t partition, Offset offset, std::size_t records_max, std::size_t bytes_max);
+  std::vector<StoredRecord> fetch(std::uint32_t partition, Offset offset, std::size_t records_max,
+                                  std::size_t bytes_max);
   Extent extent(std::uint32_t partition) const;
   bool ready() const;
   std::uint64_t refresh();
@@ -41,7 +42,7 @@ class KafkaReader {
     std::size_t bytes = 0;
     bool moved = false;  // and nothing has arrived since
     bool paused = false;
-    Offset end = 0;      // as far as seen here
+    Offset end = 0;  // as far as seen here
   };
   explicit KafkaReader(const KafkaOptions& options) : options_(options), windows_(options.partitions) {}
   void take(const rd_kafka_message_t& message);

@@ -7,8 +7,8 @@
 
 namespace shoal::streams {
 
-Result<KafkaPtr<rd_kafka_t>> make_client(rd_kafka_type_t type, const KafkaOptions& options, const KafkaSettings& settings,
-                                         int events) {
+Result<KafkaPtr<rd_kafka_t>> make_client(rd_kafka_type_t type, const KafkaOptions& options,
+                                         const KafkaSettings& settings, int events) {
   KafkaSettings all = {{"bootstrap.servers", options.bootstrap},
                        {"client.id", options.client_id},
                        {"log_level", "0"},
@@ -53,14 +53,23 @@ Error kafka_error(rd_kafka_resp_err_t code, const std::string& what) {
   switch (code) {
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART: ours = Code::kNotFound; break;
-    case RD_KAFKA_RESP_ERR__QUEUE_FULL: ours = Code::kExhausted; break;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+      ours = Code::kNotFound;
+      break;
+    case RD_KAFKA_RESP_ERR__QUEUE_FULL:
+      ours = Code::kExhausted;
+      break;
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-    case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS: ours = Code::kInvalid; break;
+    case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
+      ours = Code::kInvalid;
+      break;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: ours = Code::kDenied; break;
-    default: break;
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+      ours = Code::kDenied;
+      break;
+    default:
+      break;
   }
   return {ours, what + ": " + rd_kafka_err2str(code)};
 }

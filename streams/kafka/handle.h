@@ -31,8 +31,8 @@ using KafkaPtr = std::unique_ptr<T, KafkaDeleter>;
 using KafkaSettings = std::vector<std::pair<std::string, std::string>>;
 
 // A client with these settings on top of what every client of ours has. kUnsupported if the library refuses one.
-Result<KafkaPtr<rd_kafka_t>> make_client(rd_kafka_type_t type, const KafkaOptions& options, const KafkaSettings& settings,
-                                         int events);
+Result<KafkaPtr<rd_kafka_t>> make_client(rd_kafka_type_t type, const KafkaOptions& options,
+                                         const KafkaSettings& settings, int events);
 
 // Makes `queue` announce on `wake_fd` that it is not empty any more.
 void announce(rd_kafka_queue_t* queue, int wake_fd);

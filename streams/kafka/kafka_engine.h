@@ -21,8 +21,8 @@ struct KafkaOptions {
   std::string topic;
   std::uint32_t partitions = 1;
   std::string client_id = "shoal";
-  int wake_fd = -1;  // an eventfd, not owned; outlives whatever gets it
-  bool reads = true;  // knows extents from the start; false for a mere sender
+  int wake_fd = -1;                         // an eventfd, not owned; outlives whatever gets it
+  bool reads = true;                        // knows extents from the start; false for a mere sender
   std::size_t queue_bytes_max = 16U << 20;  // in the producer; an append beyond it is refused with kExhausted
 };
 

@@ -67,7 +67,8 @@ class Probe final : public KafkaProbe {
       const rd_kafka_metadata_topic_t& found = metadata->topics[0];
       if (found.err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         partitions = static_cast<std::uint32_t>(found.partition_cnt);
-      } else if (found.err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART && found.err != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) {
+      } else if (found.err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART &&
+                 found.err != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) {
         const auto error = kafka_error(found.err, "Kafka topic " + options_.topic);
         rd_kafka_metadata_destroy(metadata);
         return tl::unexpected(error);
@@ -79,8 +80,8 @@ class Probe final : public KafkaProbe {
 
   Result<> make_topic(rd_kafka_t* client) const {
     char reason[512] = "";
-    rd_kafka_NewTopic_t* topic = rd_kafka_NewTopic_new(options_.topic.c_str(), static_cast<int>(options_.partitions), -1,
-                                                       reason, sizeof reason);
+    rd_kafka_NewTopic_t* topic =
+        rd_kafka_NewTopic_new(options_.topic.c_str(), static_cast<int>(options_.partitions), -1, reason, sizeof reason);
     if (topic == nullptr) return fail(Code::kInvalid, "Kafka topic " + options_.topic + ": " + reason);
     KafkaPtr<rd_kafka_queue_t> queue(rd_kafka_queue_new(client));
     rd_kafka_CreateTopics(client, &topic, 1, nullptr, queue.get());
@@ -91,7 +92,8 @@ class Probe final : public KafkaProbe {
     }
     if (!event) return fail(Code::kUnavailable, "Kafka did not create the topic " + options_.topic + " in time");
     if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      return tl::unexpected(kafka_error(rd_kafka_event_error(event.get()), "creating the Kafka topic " + options_.topic));
+      return tl::unexpected(
+          kafka_error(rd_kafka_event_error(event.get()), "creating the Kafka topic " + options_.topic));
     }
     std::size_t count = 0;
     const rd_kafka_topic_result_t** results =
@@ -113,6 +115,8 @@ class Probe final : public KafkaProbe {
 
 }  // namespace
 
-std::unique_ptr<KafkaProbe> probe_kafka(KafkaOptions options) { return std::make_unique<Probe>(std::move(options)); }
+std::unique_ptr<KafkaProbe> probe_kafka(KafkaOptions options) {
+  return std::make_unique<Probe>(std::move(options));
+}
 
 }  // namespace shoal::streams

@@ -84,9 +84,10 @@ void KafkaSender::append(std::uint64_t token, std::uint32_t partition, const Byt
     return;
   }
   if (bytes_ > 0 && bytes_ + batch.size() > options_.queue_bytes_max) {
-    refuse(token, partition, {Code::kExhausted, fmt::format("{} bytes are on their way to Kafka topic {}, the most that "
-                                                            "are kept in memory: try again later",
-                                                            bytes_, options_.topic)});
+    refuse(token, partition,
+           {Code::kExhausted, fmt::format("{} bytes are on their way to Kafka topic {}, the most that "
+                                          "are kept in memory: try again later",
+                                          bytes_, options_.topic)});
     return;
   }
   const std::uint64_t key = next_key_++;

@@ -23,8 +23,8 @@ Result<std::unique_ptr<EmbeddedEngine>> EmbeddedEngine::open(const std::string& 
 void EmbeddedEngine::append(std::uint64_t token, std::uint32_t partition, Bytes batch, OnGap on_gap) {
   Appended appended{token, partition, OffsetRange{}, false};
   if (partition >= logs_.size()) {
-    appended.offsets = fail(Code::kInvalid, fmt::format("the stream has no partition {}, only 0 to {}", partition,
-                                                        logs_.size() - 1));
+    appended.offsets =
+        fail(Code::kInvalid, fmt::format("the stream has no partition {}, only 0 to {}", partition, logs_.size() - 1));
     done_.push_back(std::move(appended));
     return;
   }
@@ -65,8 +65,8 @@ void EmbeddedEngine::collect(std::vector<Appended>& out) {
   }
 }
 
-Result<std::vector<StoredRecord>> EmbeddedEngine::fetch(std::uint32_t partition, Offset offset,
-                                                        std::size_t records_max, std::size_t bytes_max) {
+Result<std::vector<StoredRecord>> EmbeddedEngine::fetch(std::uint32_t partition, Offset offset, std::size_t records_max,
+                                                        std::size_t bytes_max) {
   if (partition >= logs_.size()) return fail(Code::kInvalid, "no such partition");
   return logs_[partition]->read(partition, offset, extent(partition).end, records_max, bytes_max);
 }

@@ -22,7 +22,9 @@ tl::unexpected<Error> file_error(const std::string& what, const std::string& pat
       code = Code::kExhausted;
       advice = "; free space there, or give the stream a retention";
       break;
-    case ENOENT: code = Code::kNotFound; break;
+    case ENOENT:
+      code = Code::kNotFound;
+      break;
     case EACCES:
     case EPERM:
     case EROFS:
@@ -34,7 +36,8 @@ tl::unexpected<Error> file_error(const std::string& what, const std::string& pat
       code = Code::kExhausted;
       advice = "; raise the limit of open files";
       break;
-    default: break;
+    default:
+      break;
   }
   return fail(code, fmt::format("cannot {} {}: {}{}", what, path, std::strerror(error_number), advice));
 }
@@ -42,20 +45,30 @@ tl::unexpected<Error> file_error(const std::string& what, const std::string& pat
 Result<std::shared_ptr<File>> File::open(const std::string& path, Mode mode) {
   int flags = O_CLOEXEC;
   switch (mode) {
-    case Mode::kRead: flags |= O_RDONLY; break;
-    case Mode::kReadWrite: flags |= O_RDWR; break;
-    case Mode::kCreate: flags |= O_RDWR | O_CREAT | O_TRUNC; break;
-    case Mode::kDirectory: flags |= O_RDONLY | O_DIRECTORY; break;
+    case Mode::kRead:
+      flags |= O_RDONLY;
+      break;
+    case Mode::kReadWrite:
+      flags |= O_RDWR;
+      break;
+    case Mode::kCreate:
+      flags |= O_RDWR | O_CREAT | O_TRUNC;
+      break;
+    case Mode::kDirectory:
+      flags |= O_RDONLY | O_DIRECTORY;
+      break;
   }
   const int fd = ::open(path.c_str(), flags, 0640);
   if (fd < 0) return file_error("open", path, errno);
   return std::shared_ptr<File>(new File(fd, path));
 }
 
-File::~File() { ::close(fd_); }
+File::~File() {
+  ::close(fd_);
+}
 
 Result<std::uint64_t> File::size() const {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd_, &status) != 0) return file_error("look at", path_, errno);
   return static_cast<std::uint64_t>(status.st_size);
 }
@@ -93,7 +106,7 @@ Result<> File::truncate(std::uint64_t bytes) const {
 
 Result<> File::sync() const {
   // A directory's entries are metadata, which fdatasync may leave out.
-  struct stat status {};
+  struct stat status{};
   const bool is_directory = ::fstat(fd_, &status) == 0 && S_ISDIR(status.st_mode);
   if ((is_directory ? ::fsync(fd_) : ::fdatasync(fd_)) != 0) return file_error("sync", path_, errno);
   return {};

@@ -19,7 +19,7 @@ std::string snapshot_path(const std::string& directory, Offset base) {
 }
 
 std::int64_t written_ms(const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (::stat(path.c_str(), &status) != 0) return std::numeric_limits<std::int64_t>::max();
   return static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1000 + status.st_mtim.tv_nsec / 1'000'000;
 }
@@ -44,7 +44,7 @@ Result<> PartitionLog::recover() {
     if (auto base = Segment::base_of(name, ".log")) bases.push_back(*base);
   }
   for (std::size_t i = 0; i < bases.size(); ++i) {
-    struct stat status {};
+    struct stat status{};
     const std::string path = directory_ + "/" + Segment::log_name(bases[i]);
     if (::stat(path.c_str(), &status) != 0) return file_error("look at", path, errno);
     const auto bytes = static_cast<std::uint64_t>(status.st_size);
@@ -56,8 +56,8 @@ Result<> PartitionLog::recover() {
   Result<> table;
   const auto snapshot = options_.dedup ? read_file(snapshot_path(directory_, newest.base()))
                                        : Result<Bytes>(fail(Code::kNotFound, "no dedup"));
-  auto restored = snapshot ? ProducerTable::restore(*snapshot)
-                           : Result<ProducerTable>(tl::unexpected(snapshot.error()));
+  auto restored =
+      snapshot ? ProducerTable::restore(*snapshot) : Result<ProducerTable>(tl::unexpected(snapshot.error()));
   if (restored) {
     producers_ = std::move(*restored);
   } else if (options_.dedup) {
@@ -139,11 +139,14 @@ Result<PartitionLog::Append> PartitionLog::append(Bytes batch, OnGap on_gap) {
   if (options_.dedup && header->stamp.stated()) {
     const auto verdict = producers_.judge(header->stamp, header->records);
     switch (verdict.kind) {
-      case ProducerTable::Kind::kNew: break;
-      case ProducerTable::Kind::kDuplicate: return Append{verdict.offsets, true};
+      case ProducerTable::Kind::kNew:
+        break;
+      case ProducerTable::Kind::kDuplicate:
+        return Append{verdict.offsets, true};
       case ProducerTable::Kind::kFenced:
-        return fail(Code::kStale, fmt::format("producer {} has a newer instance (epoch {}, this one is {}): stop this one",
-                                              header->stamp.producer, verdict.epoch, header->stamp.epoch));
+        return fail(Code::kStale,
+                    fmt::format("producer {} has a newer instance (epoch {}, this one is {}): stop this one",
+                                header->stamp.producer, verdict.epoch, header->stamp.epoch));
       case ProducerTable::Kind::kGap:
         if (on_gap == OnGap::kAccept) break;
         return fail(Code::kInvalid, fmt::format("producer {} skipped records: sequence {} came, {} was expected",
@@ -208,7 +211,8 @@ Result<std::vector<StoredRecord>> PartitionLog::read(std::uint32_t partition, Of
     for (StoredRecord& record : records) {
       if (record.offset < from) continue;
       const std::size_t size = record.record.bytes();
-      if (record.offset >= below || out.size() >= records_max || (!out.empty() && bytes + size > bytes_max)) return false;
+      if (record.offset >= below || out.size() >= records_max || (!out.empty() && bytes + size > bytes_max))
+        return false;
       bytes += size;
       from = record.offset + 1;
       out.push_back(record);
@@ -270,7 +274,9 @@ PartitionLog::Dropped PartitionLog::retain(std::uint64_t bytes_max, std::int64_t
 
 PartitionLog::Dropped PartitionLog::drop_before(Offset offset) {
   Dropped sum;
-  if (segments_.back().end() <= offset && segments_.back().bytes() >= std::min(kWorthClosingBytes, options_.segment_bytes / 2) && !roll()) return sum;
+  if (segments_.back().end() <= offset &&
+      segments_.back().bytes() >= std::min(kWorthClosingBytes, options_.segment_bytes / 2) && !roll())
+    return sum;
   while (segments_.size() > 1 && segments_.front().end() <= offset) {
     const Dropped one = drop_front();
     sum.records += one.records;
@@ -288,7 +294,9 @@ void PartitionLog::note_unsynced(const std::shared_ptr<File>& file) {
   if (std::find(unsynced_.begin(), unsynced_.end(), file) == unsynced_.end()) unsynced_.push_back(file);
 }
 
-std::vector<std::shared_ptr<File>> PartitionLog::take_unsynced() { return std::exchange(unsynced_, {}); }
+std::vector<std::shared_ptr<File>> PartitionLog::take_unsynced() {
+  return std::exchange(unsynced_, {});
+}
 
 void PartitionLog::check_invariants() const {
   SHOAL_CHECK(!segments_.empty(), "a log without a segment");

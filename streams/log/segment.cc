@@ -32,7 +32,9 @@ struct IndexFile {
 Segment::Segment(std::string directory, Offset base, std::uint64_t bytes, Offset end)
     : directory_(std::move(directory)), base_(base), end_(end), bytes_(bytes), hint_{base, 0} {}
 
-std::string Segment::log_name(Offset base) { return fmt::format("{:020}.log", base); }
+std::string Segment::log_name(Offset base) {
+  return fmt::format("{:020}.log", base);
+}
 
 std::optional<Offset> Segment::base_of(const std::string& file_name, const std::string& suffix) {
   constexpr std::size_t kDigits = 20;
@@ -180,7 +182,8 @@ Result<std::vector<Bytes>> Segment::read(Offset from, Offset below, std::size_t 
   std::uint64_t position = position_before(from);
   std::size_t total = 0;
   while (position < bytes_) {
-    const std::size_t ahead = std::max(kReadAheadBytes, bytes_max > total ? std::min(bytes_max - total, kChunkBytes) : 0);
+    const std::size_t ahead =
+        std::max(kReadAheadBytes, bytes_max > total ? std::min(bytes_max - total, kChunkBytes) : 0);
     auto chunk = (*log)->read_at(position, static_cast<std::size_t>(std::min<std::uint64_t>(ahead, bytes_ - position)));
     if (!chunk) return tl::unexpected(chunk.error());
     auto header = read_batch_header(*chunk);

@@ -89,9 +89,12 @@ Result<std::string> decompress_zstd(std::string_view bytes, std::size_t bytes_ma
 
 Result<std::string> compress(Codec codec, std::string_view bytes) {
   switch (codec) {
-    case Codec::kNone: return std::string(bytes);
-    case Codec::kLz4: return compress_lz4(bytes);
-    case Codec::kZstd: return compress_zstd(bytes);
+    case Codec::kNone:
+      return std::string(bytes);
+    case Codec::kLz4:
+      return compress_lz4(bytes);
+    case Codec::kZstd:
+      return compress_zstd(bytes);
   }
   return fail(Code::kUnsupported, "unknown codec: use none, zstd or lz4");
 }
@@ -101,8 +104,10 @@ Result<std::string> decompress(Codec codec, std::string_view bytes, std::size_t 
     case Codec::kNone:
       if (bytes.size() > bytes_max) return fail(Code::kCorrupt, "a batch is larger than its limit");
       return std::string(bytes);
-    case Codec::kLz4: return decompress_lz4(bytes, bytes_max);
-    case Codec::kZstd: return decompress_zstd(bytes, bytes_max);
+    case Codec::kLz4:
+      return decompress_lz4(bytes, bytes_max);
+    case Codec::kZstd:
+      return decompress_zstd(bytes, bytes_max);
   }
   return fail(Code::kUnsupported, "unknown codec: use none, zstd or lz4");
 }

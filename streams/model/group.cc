@@ -209,7 +209,8 @@ bool Group::at_end(const std::string& consumer, const std::vector<Extent>& exten
     if (has_more(partition, extents[i])) {
       if (may_take(consumer, partition) || partition.assigned.empty()) return false;
       const auto holder = consumers_.find(partition.assigned);
-      if (holder != consumers_.end() && (holder->second.polling || holder->second.polled >= patience_start)) return false;
+      if (holder != consumers_.end() && (holder->second.polling || holder->second.polled >= patience_start))
+        return false;
     }
     for (const auto& [first, held] : partition.held) {
       if (waited_for(held.consumer)) return false;

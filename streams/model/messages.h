@@ -51,9 +51,9 @@ struct ReplyMessage {
 struct ForwardMessage {
   std::string stream;
   std::uint64_t incarnation = 0;
-  std::int64_t first = 0;          // outbox offset of the first batch
-  std::int64_t next = 0;           // and of what follows the last one
-  std::uint64_t dropped = 0;       // records that drop_oldest removed since the outbox was made
+  std::int64_t first = 0;     // outbox offset of the first batch
+  std::int64_t next = 0;      // and of what follows the last one
+  std::uint64_t dropped = 0;  // records that drop_oldest removed since the outbox was made
   std::vector<Bytes> batches;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {

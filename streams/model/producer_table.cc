@@ -75,7 +75,9 @@ void ProducerTable::note(const ProducerStamp& stamp, std::int32_t records, Offse
   }
 }
 
-Bytes ProducerTable::snapshot() const { return wire::encode(producers_); }
+Bytes ProducerTable::snapshot() const {
+  return wire::encode(producers_);
+}
 
 Result<ProducerTable> ProducerTable::restore(std::string_view snapshot) {
   auto producers = wire::decode<std::map<std::int64_t, Producer>>(snapshot);

@@ -141,8 +141,8 @@ bool read_record(Reader& batch, const BatchHeader& header, StoredRecord& out) {
   std::int64_t offset_delta = 0;
   std::optional<Bytes> value;
   std::int64_t headers = 0;
-  if (!in.take(1, attributes) || !in.varint(timestamp_delta) || !in.varint(offset_delta) ||
-      !in.blob(out.record.key) || !in.blob(value) || !in.varint(headers)) {
+  if (!in.take(1, attributes) || !in.varint(timestamp_delta) || !in.varint(offset_delta) || !in.blob(out.record.key) ||
+      !in.blob(value) || !in.varint(headers)) {
     return false;
   }
   if (offset_delta < 0 || offset_delta > header.last_offset_delta) return false;
@@ -198,8 +198,8 @@ Result<Bytes> encode_batch(std::span<const Record> records, const BatchOptions& 
   store<std::int32_t>(at + kLengthAt, static_cast<std::int32_t>(kBatchHeaderBytes - kLengthBefore + body.size()));
   store<std::int32_t>(at + kLeaderEpochAt, options.leader_epoch);
   at[kMagicAt] = kMagic;
-  store<std::uint16_t>(at + kAttributesAt, static_cast<std::uint16_t>(static_cast<unsigned>(codec) |
-                                                                      (options.control ? kControlBit : 0U)));
+  store<std::uint16_t>(at + kAttributesAt,
+                       static_cast<std::uint16_t>(static_cast<unsigned>(codec) | (options.control ? kControlBit : 0U)));
   store<std::int32_t>(at + kLastDeltaAt, count - 1);
   store<std::int64_t>(at + kBaseTimestampAt, base_timestamp);
   store<std::int64_t>(at + kMaxTimestampAt, max_timestamp);
@@ -279,7 +279,9 @@ Result<std::vector<StoredRecord>> decode_batch(std::string_view batch, std::uint
   return records;
 }
 
-void set_base_offset(Bytes& batch, Offset offset) { store<std::int64_t>(batch.data() + kBaseOffsetAt, offset); }
+void set_base_offset(Bytes& batch, Offset offset) {
+  store<std::int64_t>(batch.data() + kBaseOffsetAt, offset);
+}
 void set_leader_epoch(Bytes& batch, std::int32_t epoch) {
   store<std::int32_t>(batch.data() + kLeaderEpochAt, epoch);
 }
@@ -297,7 +299,8 @@ std::uint32_t partition_of_key(std::string_view key, std::uint32_t partitions) {
     h = (h * kM) ^ (k * kM);
   }
   if (i < key.size()) {
-    for (std::size_t b = key.size(); b-- > i;) h ^= static_cast<std::uint32_t>(static_cast<unsigned char>(key[b])) << (8 * (b - i));
+    for (std::size_t b = key.size(); b-- > i;)
+      h ^= static_cast<std::uint32_t>(static_cast<unsigned char>(key[b])) << (8 * (b - i));
     h *= kM;
   }
   h ^= h >> 13;

@@ -31,11 +31,11 @@ struct ProducerStamp {
 
 struct BatchHeader {
   Offset base_offset = 0;
-  std::uint32_t bytes = 0;       // of the whole batch, header included
+  std::uint32_t bytes = 0;  // of the whole batch, header included
   std::int32_t leader_epoch = 0;
   std::uint32_t crc = 0;
   Codec codec = Codec::kNone;
-  bool control = false;          // not for consumers
+  bool control = false;  // not for consumers
   std::int32_t last_offset_delta = 0;
   std::int64_t base_timestamp_ms = 0;
   std::int64_t max_timestamp_ms = 0;
@@ -47,7 +47,7 @@ struct BatchHeader {
 };
 
 constexpr std::size_t kBatchHeaderBytes = 61;
-constexpr std::size_t kBatchBytesMax = 64U << 20;      // of one batch, compressed or not
+constexpr std::size_t kBatchBytesMax = 64U << 20;  // of one batch, compressed or not
 constexpr std::size_t kBatchRecordsMax = 1U << 20;
 
 struct BatchOptions {

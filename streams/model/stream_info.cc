@@ -31,13 +31,17 @@ Result<WhenFull> parse_when_full(const std::string& text) {
 
 }  // namespace
 
-std::string record_name(const std::string& stream) { return "stream/" + stream; }
+std::string record_name(const std::string& stream) {
+  return "stream/" + stream;
+}
 
 const char* durability_name(Durability durability) {
   switch (durability) {
     case Durability::kMemory:
-    case Durability::kProcess: return "process";  // the embedded log gives no less
-    case Durability::kLocal: return "local";
+    case Durability::kProcess:
+      return "process";  // the embedded log gives no less
+    case Durability::kLocal:
+      return "local";
   }
   return "process";
 }
@@ -53,7 +57,8 @@ Result<KafkaUrl> parse_kafka_url(const std::string& url) {
   if (parsed.topic.size() > 249 ||
       parsed.topic.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
           std::string::npos) {
-    return fail(Code::kInvalid, "'" + parsed.topic + "' is not a Kafka topic name: letters, digits, '.', '_' and '-' only");
+    return fail(Code::kInvalid,
+                "'" + parsed.topic + "' is not a Kafka topic name: letters, digits, '.', '_' and '-' only");
   }
   return parsed;
 }
@@ -79,8 +84,8 @@ Result<StreamInfo> parse_open(const wire::Dynamic& params, std::uint32_t partiti
   if (info.is_kafka()) {
     if (auto parsed = parse_kafka_url(info.url); !parsed) return tl::unexpected(parsed.error());
   } else if (info.url != "shoal://") {
-    return fail(Code::kInvalid, "the stream url '" + info.url +
-                                    "' is not known; use 'shoal://' or 'kafka://host:port/topic'");
+    return fail(Code::kInvalid,
+                "the stream url '" + info.url + "' is not known; use 'shoal://' or 'kafka://host:port/topic'");
   }
   const std::int64_t partitions = params.int_or("partitions", 1);
   if (partitions < 1 || partitions > partitions_max) {

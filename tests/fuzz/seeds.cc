@@ -67,9 +67,8 @@ void write_client_messages(Writer& w) {
   w.write_kind(t, Kind::kSubmit, client::Submit{{call, call}});
   w.write_kind(t, Kind::kPutData, client::PutData{DatumId(3), client::Shared{"1.2", 1 << 20}});
   w.write_kind(t, Kind::kWait, client::Wait{1, {DatumId(3)}, {"/tmp/a"}});
-  w.write_kind(
-      t, Kind::kRequest,
-      client::Request{1, "agents", wire::Dynamic::Map{{"all", true}, {"n", wire::Dynamic::Array{1, 2.5}}}});
+  w.write_kind(t, Kind::kRequest,
+               client::Request{1, "agents", wire::Dynamic::Map{{"all", true}, {"n", wire::Dynamic::Array{1, 2.5}}}});
   w.write_kind(t, Kind::kReply, client::Reply{});
   w.write_kind(t, Kind::kValues, client::Values{1, {client::ValueResult{}}});
   client::Attempt attempt;
@@ -90,8 +89,7 @@ void write_link_frames(Writer& w, const identity::CertificateChain& chain, const
   w.write_kind(t, FrameKind::kRefusal, link::Refusal{Code::kDenied, "no", false});
   w.write_kind(t, FrameKind::kCredit, link::Credit{12345});
   w.write_kind(t, FrameKind::kJoinAsk, ask);
-  w.write_kind(t, FrameKind::kJoinAnswer,
-               link::Answer<identity::JoinGrant>{0, "", {ask.realm, chain, {}, "edge"}});
+  w.write_kind(t, FrameKind::kJoinAnswer, link::Answer<identity::JoinGrant>{0, "", {ask.realm, chain, {}, "edge"}});
 }
 
 }  // namespace
@@ -113,9 +111,9 @@ int main(int argc, char** argv) {
   w.write("certificate", chain.agent.body);
   w.write("certificate", chain.issuer.body);
   identity::TokenBook book(RealmId(1, 2));
-  const auto token = book.create({AgentId(1, 2), {"tcp://10.0.0.1:7700"}, identity::random_bytes(32)}, "edge",
-                                 {1'800'000'000'000})
-                         .value();
+  const auto token =
+      book.create({AgentId(1, 2), {"tcp://10.0.0.1:7700"}, identity::random_bytes(32)}, "edge", {1'800'000'000'000})
+          .value();
   w.write("token", token.text());
   w.write("token", wire::encode(token));
   w.write("token", book.serialize());

@@ -13,7 +13,11 @@ struct ExecutorTest : ::testing::Test {
   ExecutionLedger ledger;
   std::vector<client::AttemptResult> results;
   std::vector<std::string> violations;
-  Executor executor{queue, Rng(5), arena, ledger, 2,
+  Executor executor{queue,
+                    Rng(5),
+                    arena,
+                    ledger,
+                    2,
                     Executor::Events{[this](client::AttemptResult r) { results.push_back(std::move(r)); },
                                      [this](std::string rule, std::string) { violations.push_back(std::move(rule)); },
                                      [](const Payload&) {}, [](const Payload&) {}}};

@@ -1,7 +1,6 @@
-// Goal: equal seeds give equal worlds, the real nodes break no invariant, and every invariant can see: a planted mistake
-// turns it red within a stated number of seeds.
-// Method: run seeds in this process. A hundred mixed seeds and the large worlds are tests of their own (CMakeLists.txt);
-// thousands run by `tools/check sim`.
+// Goal: equal seeds give equal worlds, the real nodes break no invariant, and every invariant can see: a planted
+// mistake turns it red within a stated number of seeds. Method: run seeds in this process. A hundred mixed seeds and
+// the large worlds are tests of their own (CMakeLists.txt); thousands run by `tools/check sim`.
 #include "tools/sim/scenario.h"
 
 #include <gtest/gtest.h>
@@ -69,8 +68,8 @@ TEST_P(NegativeControl, IsNoticed) {
     if (result.violation->rule == control.rule) return;
     others += result.violation->rule + " ";
   }
-  FAIL() << bug_name(control.bug) << " did not turn " << control.rule << " red in " << control.seeds << " seeds; it turned red: "
-         << others;
+  FAIL() << bug_name(control.bug) << " did not turn " << control.rule << " red in " << control.seeds
+         << " seeds; it turned red: " << others;
 }
 
 INSTANTIATE_TEST_SUITE_P(Bugs, NegativeControl,

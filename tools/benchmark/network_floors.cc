@@ -66,7 +66,8 @@ Result<> create_topic(rd_kafka_t* client, const std::string& topic) {
   if (event == nullptr) {
     result = fail(Code::kUnavailable, "no answer from the Kafka broker");
   } else if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    result = fail(Code::kUnavailable, std::string("the Kafka broker makes no topic: ") + rd_kafka_event_error_string(event));
+    result =
+        fail(Code::kUnavailable, std::string("the Kafka broker makes no topic: ") + rd_kafka_event_error_string(event));
   }
   if (event != nullptr) rd_kafka_event_destroy(event);
   rd_kafka_queue_destroy(queue);
@@ -74,7 +75,8 @@ Result<> create_topic(rd_kafka_t* client, const std::string& topic) {
   return result;
 }
 
-Result<double> produce(const std::string& brokers, const std::string& topic, const std::string& value, std::size_t count) {
+Result<double> produce(const std::string& brokers, const std::string& topic, const std::string& value,
+                       std::size_t count) {
   auto made = make_client(RD_KAFKA_PRODUCER, {{"bootstrap.servers", brokers},
                                               {"acks", "all"},
                                               {"linger.ms", "5"},
@@ -85,7 +87,8 @@ Result<double> produce(const std::string& brokers, const std::string& topic, con
   const auto send = [&] {
     while (rd_kafka_producev(client, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
                              RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
-                             RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END) == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+                             RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                             RD_KAFKA_V_END) == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
       rd_kafka_poll(client, 1);
     }
   };

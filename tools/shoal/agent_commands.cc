@@ -23,8 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 WallTime wall_now() {
-  return {std::chrono::duration_cast<std::chrono::milliseconds>(
-              std::chrono::system_clock::now().time_since_epoch())
+  return {std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
               .count()};
 }
 
@@ -56,9 +55,8 @@ Result<> remember_settings(const Context& context, const settings::Settings& set
   if (text.empty()) return {};
   const std::string path = context.home + "/config.toml";
   if (fs::exists(path)) {
-    return fail(
-        Code::kExists,
-        fmt::format("{} exists already: put the settings there instead of on the command line", path));
+    return fail(Code::kExists,
+                fmt::format("{} exists already: put the settings there instead of on the command line", path));
   }
   return daemon::replace_file(path, text, 0644);
 }
@@ -106,8 +104,7 @@ Result<pid_t> spawn_daemon(const std::vector<std::string>& command, const std::s
   const int failed = ::posix_spawnp(&pid, argv[0], &actions, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  if (failed != 0)
-    return fail(Code::kFailed, fmt::format("cannot run {}: {}", command[0], std::strerror(failed)));
+  if (failed != 0) return fail(Code::kFailed, fmt::format("cannot run {}: {}", command[0], std::strerror(failed)));
   return pid;
 }
 
@@ -191,8 +188,7 @@ int run_down(Context& context) {
 
 int run_dev(Context& context) {
   std::string pattern = (fs::temp_directory_path() / "shoal-dev-XXXXXX").string();
-  if (::mkdtemp(pattern.data()) == nullptr)
-    return report(Error{Code::kFailed, "cannot make a temporary directory"});
+  if (::mkdtemp(pattern.data()) == nullptr) return report(Error{Code::kFailed, "cannot make a temporary directory"});
   context.home = pattern;
   const auto command = daemon_command(context);
   fmt::print("throw-away agent in {}; in another terminal: shoal --home {} status\n", pattern, pattern);
@@ -250,10 +246,9 @@ int run_join(Context& context) {
   const daemon::Home home(context.home);
   if (auto prepared = home.prepare(); !prepared) return report(prepared.error());
   if (identity::load_identity(context.home)) {
-    return report(
-        Error{Code::kExists,
-              fmt::format("{} already belongs to a realm; use another --home, or remove it to start anew",
-                          context.home)});
+    return report(Error{
+        Code::kExists,
+        fmt::format("{} already belongs to a realm; use another --home, or remove it to start anew", context.home)});
   }
   auto keys = identity::load_or_create_keys(context.home);
   if (!keys) return report(keys.error());
@@ -264,12 +259,12 @@ int run_join(Context& context) {
     return report(written.error());
   identity::AgentIdentity identity{*keys, grant->realm, grant->chain, grant->leave};
   if (auto saved = identity::save_identity(context.home, identity); !saved) return report(saved.error());
-  print(wire::Dynamic(wire::Dynamic::Map{
-            {"realm", grant->realm.hex()},
-            {"agent", identity.id().hex()},
-            {"home", context.home},
-            {"region", grant->child_region.empty() ? "the issuer's" : grant->child_region}}),
-        context.format);
+  print(
+      wire::Dynamic(wire::Dynamic::Map{{"realm", grant->realm.hex()},
+                                       {"agent", identity.id().hex()},
+                                       {"home", context.home},
+                                       {"region", grant->child_region.empty() ? "the issuer's" : grant->child_region}}),
+      context.format);
   complain("start it with `shoal --home " + context.home + " up`");
   return kOk;
 }
@@ -279,8 +274,8 @@ int run_token_create(Context& context) {
   if (!life) return report(life.error());
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto result = client->request(
-      "token.create", {{"child_region", context.option("child-region")}, {"life_ms", life->us / 1000}});
+  auto result =
+      client->request("token.create", {{"child_region", context.option("child-region")}, {"life_ms", life->us / 1000}});
   if (!result) return report(result.error());
   if (context.format == Format::kTable) {
     fmt::print("{}\n", result->text_or("token", ""));
@@ -292,8 +287,7 @@ int run_token_create(Context& context) {
 
 namespace {
 
-int show(Context& context, const std::string& method, const std::string& list,
-         const std::vector<Column>& columns) {
+int show(Context& context, const std::string& method, const std::string& list, const std::vector<Column>& columns) {
   auto client = context.connect();
   if (!client) return report(client.error());
   auto result = client->request(method);
@@ -306,10 +300,9 @@ void print_region(const wire::Dynamic& region, const std::string& indent) {
   fmt::print("{}{} ({} agents)\n", indent, region.text_or("region", "?"), region.int_or("count", 0));
   if (const auto* agents = region["agents"].as_array()) {
     for (const auto& agent : *agents) {
-      fmt::print("{}  {} {}  {}  {} units{}{}\n", indent,
-                 agent.text_or("status", "alive") == "alive" ? "●" : "○", agent.text_or("name", "?"),
-                 agent.text_or("agent", "").substr(0, 8), agent.int_or("computing_units", 0),
-                 agent.bool_or("head", false) ? "  head" : "",
+      fmt::print("{}  {} {}  {}  {} units{}{}\n", indent, agent.text_or("status", "alive") == "alive" ? "●" : "○",
+                 agent.text_or("name", "?"), agent.text_or("agent", "").substr(0, 8),
+                 agent.int_or("computing_units", 0), agent.bool_or("head", false) ? "  head" : "",
                  agent.text_or("status", "alive") == "alive" ? "" : "  " + agent.text_or("status", ""));
     }
   }

@@ -28,8 +28,8 @@ Result<wire::Dynamic::Map> start_params(const Context& context) {
   std::error_code error;
   const fs::path program = fs::absolute(context.arguments[0], error);
   if (!fs::is_regular_file(program, error)) {
-    return fail(Code::kNotFound, fmt::format("there is no program {}; name a Python file or an executable",
-                                             context.arguments[0]));
+    return fail(Code::kNotFound,
+                fmt::format("there is no program {}; name a Python file or an executable", context.arguments[0]));
   }
   wire::Dynamic::Array arguments;
   for (const auto& word : context.rest) arguments.emplace_back(word);
@@ -44,8 +44,7 @@ Result<wire::Dynamic::Map> start_params(const Context& context) {
   }
   for (const char* passed : {"PATH", "VIRTUAL_ENV", "LANG"}) {
     const auto own = settings::process_environment();
-    if (auto it = own.find(passed); it != own.end() && environment.count(passed) == 0)
-      environment[passed] = it->second;
+    if (auto it = own.find(passed); it != own.end() && environment.count(passed) == 0) environment[passed] = it->second;
   }
   wire::Dynamic::Map params{{"program", program.lexically_normal().string()},
                             {"arguments", std::move(arguments)},
@@ -76,8 +75,8 @@ class ProgressLine {
     constexpr std::int64_t kWidth = 24;
     const auto full = static_cast<std::size_t>(done * kWidth / total);
     fmt::print(stderr, "\r\x1b[K[{}{}] {}/{} tasks, {} unfinished, {} failed", std::string(full, '#'),
-               std::string(static_cast<std::size_t>(kWidth) - full, '.'), done, total,
-               counts.int_or("unfinished", 0), counts.int_or("failed", 0));
+               std::string(static_cast<std::size_t>(kWidth) - full, '.'), done, total, counts.int_or("unfinished", 0),
+               counts.int_or("failed", 0));
     drawn_ = true;
   }
 
@@ -88,8 +87,7 @@ class ProgressLine {
 
 // Follows an application to its end; returns the program's exit code.
 int follow(Context& context, Client& client, const std::string& app, bool cancel_on_interrupt) {
-  if (auto attached = client.request("app.attach", {{"app", app}}); !attached)
-    return report(attached.error());
+  if (auto attached = client.request("app.attach", {{"app", app}}); !attached) return report(attached.error());
   ProgressLine progress(!context.has("quiet"));
   struct sigaction action{};
   action.sa_handler = on_interrupt;
@@ -215,9 +213,8 @@ int run_tasks(Context& context) {
 int run_explain(Context& context) {
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto result = client->request(
-      "app.explain",
-      {{"app", context.arguments[0]}, {"task", std::strtoll(context.arguments[1].c_str(), nullptr, 10)}});
+  auto result = client->request("app.explain", {{"app", context.arguments[0]},
+                                                {"task", std::strtoll(context.arguments[1].c_str(), nullptr, 10)}});
   if (!result) return report(result.error());
   print(*result, context.format);
   return kOk;

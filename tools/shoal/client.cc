@@ -16,8 +16,7 @@ namespace shoal::cli {
 namespace {
 
 Instant now() {
-  return {std::chrono::duration_cast<std::chrono::microseconds>(
-              std::chrono::steady_clock::now().time_since_epoch())
+  return {std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch())
               .count()};
 }
 
@@ -50,8 +49,8 @@ Result<Client> Client::connect(const std::string& socket) {
     const int error = errno;
     ::close(fd);
     return fail(Code::kUnavailable,
-                fmt::format("no agent answers at {} ({}); start one with `shoal up`, or name its --home",
-                            socket, std::strerror(error)));
+                fmt::format("no agent answers at {} ({}); start one with `shoal up`, or name its --home", socket,
+                            std::strerror(error)));
   }
   Client client(fd, {});
   client::Hello hello;
@@ -134,8 +133,7 @@ Result<std::pair<client::Kind, Bytes>> Client::receive(Instant deadline) {
   }
 }
 
-Result<wire::Dynamic> Client::request(const std::string& method, wire::Dynamic::Map params,
-                                      Duration timeout) {
+Result<wire::Dynamic> Client::request(const std::string& method, wire::Dynamic::Map params, Duration timeout) {
   if (!agent_.empty()) params["agent"] = wire::Dynamic(agent_);
   client::Request request;
   request.request = ++last_request_;
@@ -152,8 +150,7 @@ Result<wire::Dynamic> Client::request(const std::string& method, wire::Dynamic::
       continue;
     }
     if (frame->first != client::Kind::kReply) continue;
-    auto reply =
-        wire::decode<client::Reply>(frame->second, {client::kFrameMax, 64, 1U << 20, client::kFrameMax});
+    auto reply = wire::decode<client::Reply>(frame->second, {client::kFrameMax, 64, 1U << 20, client::kFrameMax});
     if (!reply) return tl::unexpected<Error>(reply.error());
     if (reply->request != request.request) continue;
     if (reply->code != 0) return fail(static_cast<Code>(reply->code), reply->message);

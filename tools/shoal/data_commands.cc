@@ -48,19 +48,18 @@ int run_objects_put(Context& context) {
   auto content = daemon::read_file(context.arguments[0]);
   if (!content) return report(content.error());
   if (content->size() > kPutBytesMax) {
-    return report(
-        Error{Code::kExhausted,
-              fmt::format("{} is larger than the {} that one put from the command line takes; use the "
-                          "Python or C++ SDK",
-                          context.arguments[0], human_bytes(kPutBytesMax))});
+    return report(Error{Code::kExhausted,
+                        fmt::format("{} is larger than the {} that one put from the command line takes; use the "
+                                    "Python or C++ SDK",
+                                    context.arguments[0], human_bytes(kPutBytesMax))});
   }
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto receipt = client->request(
-      "store.put", {{"bytes", Bytes(std::move(*content))},
-                    {"type", "bytes"},
-                    {"replicas", std::strtoll(context.option("replicas", "2").c_str(), nullptr, 10)},
-                    {"wait_for", context.option("receipt", "local")}});
+  auto receipt =
+      client->request("store.put", {{"bytes", Bytes(std::move(*content))},
+                                    {"type", "bytes"},
+                                    {"replicas", std::strtoll(context.option("replicas", "2").c_str(), nullptr, 10)},
+                                    {"wait_for", context.option("receipt", "local")}});
   if (!receipt) return report(receipt.error());
   if (context.has("alias")) {
     auto named = client->request("store.set_alias", {{"alias", context.option("alias")},
@@ -116,8 +115,7 @@ int run_streams_status(Context& context) {
 }
 
 int run_streams_close(Context& context) {
-  return ask(context, "streams.close",
-             {{"name", context.arguments[0]}, {"writer", "shoal"}, {"force", true}});
+  return ask(context, "streams.close", {{"name", context.arguments[0]}, {"writer", "shoal"}, {"force", true}});
 }
 
 int run_streams_publish(Context& context) {
@@ -134,8 +132,8 @@ int run_streams_publish(Context& context) {
   }
   wire::Dynamic::Array records;
   for (auto& text : texts) {
-    records.emplace_back(wire::Dynamic::Array{wire::Dynamic(Bytes(std::move(text))), wire::Dynamic(),
-                                              wire::Dynamic(), wire::Dynamic()});
+    records.emplace_back(
+        wire::Dynamic::Array{wire::Dynamic(Bytes(std::move(text))), wire::Dynamic(), wire::Dynamic(), wire::Dynamic()});
   }
   auto result = client->request("streams.publish", {{"name", name}, {"records", std::move(records)}});
   if (!result) return report(result.error());

@@ -84,14 +84,12 @@ bool take_common(const std::vector<std::string>& words, std::size_t& i, Common& 
 }
 
 // Fills `context` from the words after the command; the error is a usage message.
-Result<> parse(const Command& command, const std::vector<std::string>& words, Common& common,
-               Context& context) {
+Result<> parse(const Command& command, const std::vector<std::string>& words, Common& common, Context& context) {
   for (std::size_t i = 0; i < words.size(); ++i) {
     if (take_common(words, i, common)) continue;
     const std::string& word = words[i];
     if (word == "--") {
-      context.rest.insert(context.rest.end(), words.begin() + static_cast<std::ptrdiff_t>(i) + 1,
-                          words.end());
+      context.rest.insert(context.rest.end(), words.begin() + static_cast<std::ptrdiff_t>(i) + 1, words.end());
       break;
     }
     if (!word.starts_with("--") || word.size() < 3) {
@@ -104,8 +102,8 @@ Result<> parse(const Command& command, const std::vector<std::string>& words, Co
     }
     const auto equals = word.find('=');
     const std::string name = word.substr(2, equals == std::string::npos ? std::string::npos : equals - 2);
-    auto known = std::find_if(command.options.begin(), command.options.end(),
-                              [&](const Option& o) { return o.name == name; });
+    auto known =
+        std::find_if(command.options.begin(), command.options.end(), [&](const Option& o) { return o.name == name; });
     if (known == command.options.end()) {
       if (!command.passes_settings) return fail(Code::kInvalid, fmt::format("there is no option --{}", name));
       context.rest.push_back(word);
@@ -168,25 +166,21 @@ int run(std::vector<std::string> words) {
   const Command* command = find_command(words);
   if (command == nullptr) return unknown_command(words);
   words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(words_of(command->name)));
-  const auto stop =
-      command->takes_rest && !words.empty() ? std::min<std::size_t>(1, words.size()) : words.size();
-  if (std::find_if(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(stop),
-                   [](const std::string& w) { return w == "--help" || w == "-h"; }) !=
-      words.begin() + static_cast<std::ptrdiff_t>(stop)) {
+  const auto stop = command->takes_rest && !words.empty() ? std::min<std::size_t>(1, words.size()) : words.size();
+  if (std::find_if(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(stop), [](const std::string& w) {
+        return w == "--help" || w == "-h";
+      }) != words.begin() + static_cast<std::ptrdiff_t>(stop)) {
     print_help(*command);
     return kOk;
   }
   Context context;
-  if (auto parsed = parse(*command, words, common, context); !parsed)
-    return usage(*command, parsed.error().message);
-  if (context.arguments.size() < command->least)
-    return usage(*command, fmt::format("it needs {}", command->arguments));
+  if (auto parsed = parse(*command, words, common, context); !parsed) return usage(*command, parsed.error().message);
+  if (context.arguments.size() < command->least) return usage(*command, fmt::format("it needs {}", command->arguments));
   if (context.arguments.size() > command->most)
     return usage(*command, fmt::format("\"{}\" is one too many", context.arguments.back()));
   if (!common.output.empty()) {
     auto format = parse_format(common.output);
-    if (!format)
-      return usage(*command, fmt::format("-o takes table, json or quiet, not \"{}\"", common.output));
+    if (!format) return usage(*command, fmt::format("-o takes table, json or quiet, not \"{}\"", common.output));
     context.format = *format;
   }
   const auto environment = settings::process_environment();

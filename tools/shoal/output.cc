@@ -113,8 +113,7 @@ void print(const wire::Dynamic& value, Format format, const std::vector<Column>&
       for (const auto& [key, item] : *rows->front().as_map()) shown.push_back({key, key});
     }
     if (format == Format::kQuiet) {
-      for (const auto& row : *rows)
-        fmt::print("{}\n", shown.empty() ? cell(row) : cell(row[shown.front().key]));
+      for (const auto& row : *rows) fmt::print("{}\n", shown.empty() ? cell(row) : cell(row[shown.front().key]));
       return;
     }
     if (shown.empty()) {

@@ -129,9 +129,8 @@ std::string graph_svg(const wire::Dynamic& trace) {
     for (const std::int64_t before : task.depends) {
       auto from = place.find(before);
       if (from == place.end()) continue;
-      out += fmt::format("<path d=\"M{} {} C{} {} {} {} {} {}\" fill=\"none\" stroke=\"#bbb\"/>\n",
-                         from->second.first, from->second.second + 9, from->second.first,
-                         from->second.second + 30, x, y - 30, x, y - 9);
+      out += fmt::format("<path d=\"M{} {} C{} {} {} {} {} {}\" fill=\"none\" stroke=\"#bbb\"/>\n", from->second.first,
+                         from->second.second + 9, from->second.first, from->second.second + 30, x, y - 30, x, y - 9);
     }
   }
   for (const auto& task : tasks) {
@@ -139,8 +138,7 @@ std::string graph_svg(const wire::Dynamic& trace) {
     out += fmt::format(
         "<g><title>{} (task {}) on {}</title><circle cx=\"{}\" cy=\"{}\" r=\"10\" fill=\"{}\"/>"
         "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"8\">{}</text></g>\n",
-        escape(task.function), task.id, escape(task.agent), x, y, colour_of(task.function), x, y + 3,
-        task.id);
+        escape(task.function), task.id, escape(task.agent), x, y, colour_of(task.function), x, y + 3, task.id);
   }
   return out + legend(tasks, legend_x, kMargin) + "</svg>\n";
 }
@@ -149,8 +147,8 @@ std::string graph_dot(const wire::Dynamic& trace) {
   std::string out = "digraph shoal {\n  node [shape=circle, style=filled];\n";
   for (const auto& task : tasks_of(trace)) {
     const auto hue = static_cast<double>(hash64(task.function) % 360) / 360.0;
-    out += fmt::format("  t{} [label=\"{}\", tooltip=\"{}\", fillcolor=\"{:.3f} 0.5 0.9\"];\n", task.id,
-                       task.id, escape(task.function), hue);
+    out += fmt::format("  t{} [label=\"{}\", tooltip=\"{}\", fillcolor=\"{:.3f} 0.5 0.9\"];\n", task.id, task.id,
+                       escape(task.function), hue);
     for (const std::int64_t before : task.depends) out += fmt::format("  t{} -> t{};\n", before, task.id);
   }
   return out + "}\n";
@@ -159,9 +157,8 @@ std::string graph_dot(const wire::Dynamic& trace) {
 std::string timeline_svg(const wire::Dynamic& trace) {
   auto tasks = tasks_of(trace);
   std::erase_if(tasks, [](const Task& task) { return task.end_us == 0; });
-  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) {
-    return std::pair(a.start_us, a.id) < std::pair(b.start_us, b.id);
-  });
+  std::sort(tasks.begin(), tasks.end(),
+            [](const Task& a, const Task& b) { return std::pair(a.start_us, a.id) < std::pair(b.start_us, b.id); });
   if (tasks.empty()) return svg_head(400, 40) + "<text x=\"10\" y=\"24\">no finished tasks</text></svg>\n";
   std::int64_t first = tasks.front().start_us;
   std::int64_t last = first + 1;
@@ -171,8 +168,7 @@ std::string timeline_svg(const wire::Dynamic& trace) {
   std::map<std::int64_t, std::size_t> lane_of;
   for (const auto& task : tasks) {
     auto& ends = lanes[task.agent];
-    auto free =
-        std::find_if(ends.begin(), ends.end(), [&](std::int64_t end) { return end <= task.start_us; });
+    auto free = std::find_if(ends.begin(), ends.end(), [&](std::int64_t end) { return end <= task.start_us; });
     if (free == ends.end()) free = ends.insert(ends.end(), 0);
     *free = task.end_us;
     lane_of[task.id] = static_cast<std::size_t>(free - ends.begin());
@@ -187,8 +183,7 @@ std::string timeline_svg(const wire::Dynamic& trace) {
     y += static_cast<std::int64_t>(ends.size()) * kRow + 8;
   }
   std::string out = svg_head(kLeft + kWidth + 230, std::max<std::int64_t>(y + 20, 160));
-  for (const auto& [agent, at] : top)
-    out += fmt::format("<text x=\"8\" y=\"{}\">{}</text>\n", at + 13, escape(agent));
+  for (const auto& [agent, at] : top) out += fmt::format("<text x=\"8\" y=\"{}\">{}</text>\n", at + 13, escape(agent));
   for (int tick = 0; tick <= 10; ++tick) {
     const std::int64_t x = kLeft + kWidth * tick / 10;
     out += fmt::format(
@@ -198,8 +193,7 @@ std::string timeline_svg(const wire::Dynamic& trace) {
   }
   for (const auto& task : tasks) {
     const std::int64_t x = kLeft + (task.start_us - first) * kWidth / (last - first);
-    const std::int64_t width =
-        std::max<std::int64_t>(1, (task.end_us - task.start_us) * kWidth / (last - first));
+    const std::int64_t width = std::max<std::int64_t>(1, (task.end_us - task.start_us) * kWidth / (last - first));
     out += fmt::format(
         "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"><title>{} (task {}) {:.1f} "
         "ms</title></rect>\n",
@@ -217,10 +211,8 @@ std::string timeline_perfetto(const wire::Dynamic& trace) {
     if (task.end_us == 0) continue;
     const auto [agent, fresh] = agents.emplace(task.agent, static_cast<int>(agents.size()) + 1);
     if (fresh)
-      events.push_back({{"name", "process_name"},
-                        {"ph", "M"},
-                        {"pid", agent->second},
-                        {"args", {{"name", "agent " + task.agent}}}});
+      events.push_back(
+          {{"name", "process_name"}, {"ph", "M"}, {"pid", agent->second}, {"args", {{"name", "agent " + task.agent}}}});
     events.push_back({{"name", task.function},
                       {"ph", "X"},
                       {"pid", agent->second},

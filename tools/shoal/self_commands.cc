@@ -27,9 +27,8 @@ std::string cgroup_mode() {
   std::error_code ignored;
   if (fs::exists("/sys/fs/cgroup/cgroup.controllers", ignored)) {
     auto controllers = daemon::read_file("/sys/fs/cgroup/cgroup.controllers");
-    return controllers && controllers->find("memory") != std::string::npos
-               ? "v2"
-               : "v2 without controllers: limits by rlimit";
+    return controllers && controllers->find("memory") != std::string::npos ? "v2"
+                                                                           : "v2 without controllers: limits by rlimit";
   }
   return fs::exists("/sys/fs/cgroup/memory", ignored) ? "v1: limits by rlimit" : "none: limits by rlimit";
 }
@@ -37,11 +36,9 @@ std::string cgroup_mode() {
 std::vector<Check> machine_checks(const Context& context) {
   std::vector<Check> out;
   struct statvfs space{};
-  const std::string place =
-      fs::exists(context.home) ? context.home : fs::path(context.home).root_path().string();
+  const std::string place = fs::exists(context.home) ? context.home : fs::path(context.home).root_path().string();
   const bool known = ::statvfs(place.c_str(), &space) == 0;
-  const std::uint64_t free_mb =
-      known ? (static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize) >> 20 : 0;
+  const std::uint64_t free_mb = known ? (static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize) >> 20 : 0;
   out.push_back({"disk", free_mb > 256, fmt::format("{} MiB free for {}", free_mb, context.home),
                  "free some space or choose another --home"});
   const bool shm = ::statvfs("/dev/shm", &space) == 0;
@@ -54,8 +51,7 @@ std::vector<Check> machine_checks(const Context& context) {
                  fmt::format("limit {} (hard {})", files.rlim_cur, files.rlim_max), "ulimit -n 65536"});
   const long pid_fd = ::syscall(SYS_pidfd_open, ::getpid(), 0);
   if (pid_fd >= 0) ::close(static_cast<int>(pid_fd));
-  out.push_back(
-      {"pidfd", pid_fd >= 0, pid_fd >= 0 ? "available" : "missing", "a Linux kernel from 5.3 on is needed"});
+  out.push_back({"pidfd", pid_fd >= 0, pid_fd >= 0 ? "available" : "missing", "a Linux kernel from 5.3 on is needed"});
   out.push_back({"cgroup", true, cgroup_mode(), ""});
   const bool bwrap = fs::exists("/usr/bin/bwrap");
   out.push_back({"sandbox", true,
@@ -74,8 +70,8 @@ int run_doctor(Context& context) {
     checks.push_back({"agent", true, "answers at " + daemon::Home(context.home).socket(), ""});
     if (auto result = client->request("agent.doctor"); result && (*result)["checks"].as_array() != nullptr) {
       for (const auto& row : *(*result)["checks"].as_array()) {
-        checks.push_back({row.text_or("check", "?"), row.bool_or("ok", false), row.text_or("fact", ""),
-                          row.text_or("fix", "")});
+        checks.push_back(
+            {row.text_or("check", "?"), row.bool_or("ok", false), row.text_or("fact", ""), row.text_or("fix", "")});
       }
     }
   } else {
@@ -114,10 +110,9 @@ int run_completion(Context& context) {
     std::string singles;
     for (const auto& command : commands()) {
       const bool two = command.name.find(' ') != std::string_view::npos;
-      const std::string line =
-          fmt::format("    \"{}\"{}) COMPREPLY=($(compgen -f -W \"{}\" -- \"$current\")) ;;\n",
-                      two ? std::string(command.name) : std::string(command.name) + " ", two ? "" : "*",
-                      options_of(command));
+      const std::string line = fmt::format("    \"{}\"{}) COMPREPLY=($(compgen -f -W \"{}\" -- \"$current\")) ;;\n",
+                                           two ? std::string(command.name) : std::string(command.name) + " ",
+                                           two ? "" : "*", options_of(command));
       if (two) {
         fmt::print("{}", line);
       } else {

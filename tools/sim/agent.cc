@@ -86,7 +86,9 @@ void SimAgent::leave() {
   if (up()) take(node::in::Leave{});
 }
 
-void SimAgent::pause(Duration length) { busy_until_ = std::max(busy_until_, world_.now() + length); }
+void SimAgent::pause(Duration length) {
+  busy_until_ = std::max(busy_until_, world_.now() + length);
+}
 
 void SimAgent::resume() {
   busy_until_ = std::min(busy_until_, world_.now());
@@ -100,7 +102,9 @@ void SimAgent::slow_down(Duration per_step, std::int64_t executor_factor) {
   executor_.set_slowness(executor_factor);
 }
 
-bool SimAgent::paused() const { return busy_until_ > world_.now() + milliseconds(500); }
+bool SimAgent::paused() const {
+  return busy_until_ > world_.now() + milliseconds(500);
+}
 
 // ---- clock ----
 
@@ -113,7 +117,8 @@ Instant SimAgent::local_now() const {
 Instant SimAgent::global_at(Instant local) const {
   if (local == Instant::never()) return local;
   const std::int64_t elapsed = std::max<std::int64_t>(0, (local - local_boot_).us);
-  return boot_ + microseconds(elapsed - elapsed * options_.drift_ppm / (kMillion + options_.drift_ppm) + (options_.drift_ppm != 0 ? 2 : 0));
+  return boot_ + microseconds(elapsed - elapsed * options_.drift_ppm / (kMillion + options_.drift_ppm) +
+                              (options_.drift_ppm != 0 ? 2 : 0));
 }
 
 void SimAgent::arm(Instant local_at) {
@@ -236,7 +241,8 @@ void SimAgent::carry_out(const node::Effect& effect) {
 // S9: nothing leaves before the write it depends on is durable.
 void SimAgent::transmit(const node::out::Send& send) {
   if (!disk_.is_durable(send.after)) {
-    world_.violate("S9", options_.config.name + " sends a frame before ticket " + std::to_string(send.after.value()) + " is durable");
+    world_.violate("S9", options_.config.name + " sends a frame before ticket " + std::to_string(send.after.value()) +
+                             " is durable");
   }
   if (send.after != Ticket() && !disk_.was_issued(send.after)) {
     world_.violate("S9", options_.config.name + " sends a frame after a ticket that it never persisted");

@@ -20,7 +20,7 @@
 namespace shoal::sim {
 
 enum class Power : std::uint8_t {
-  kOff,       // process not running, host up: connections are refused
+  kOff,  // process not running, host up: connections are refused
   kOn,
   kVanished,  // host gone: silence
 };
@@ -85,7 +85,8 @@ class SimAgent {
   void fetch(scheduler::out::Fetch wanted, std::size_t holder);
   void pull(storage::Manifest wanted, std::size_t holder);
   // Carries `bytes` from `holder` to here; `done(index)` when it got through, `done(nullopt)` when not.
-  void transfer(const wire::Address& holder, std::uint64_t bytes, std::function<void(std::optional<std::uint32_t>)> done);
+  void transfer(const wire::Address& holder, std::uint64_t bytes,
+                std::function<void(std::optional<std::uint32_t>)> done);
 
   World& world_;
   const std::uint32_t index_;
@@ -108,9 +109,9 @@ class SimAgent {
   Instant busy_until_;
   Duration step_cost_;
 
-  Instant wake_at_ = Instant::never();       // what the core asked for, world time
-  Instant wake_queued_ = Instant::never();   // the earliest wake event in the queue
-  std::vector<node::out::Send> held_;        // until their ticket is durable
+  Instant wake_at_ = Instant::never();      // what the core asked for, world time
+  Instant wake_queued_ = Instant::never();  // the earliest wake event in the queue
+  std::vector<node::out::Send> held_;       // until their ticket is durable
   std::map<scheduler::ValueKey, client::Value> kept_;
 };
 

@@ -11,7 +11,9 @@ namespace {
 constexpr Duration kSilence = milliseconds(1500);  // without a byte: try the next holder
 
 // Under this key the core finds a manifest again after a restart.
-std::string manifest_key(ObjectId object) { return "s/m/" + object.hex(); }
+std::string manifest_key(ObjectId object) {
+  return "s/m/" + object.hex();
+}
 
 }  // namespace
 

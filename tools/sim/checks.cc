@@ -20,12 +20,15 @@ void MembershipChecks::on_send(std::uint32_t agent, const wire::Envelope& envelo
   if (envelope.plane() != wire::Plane::kOverlay || envelope.source.agent != world_.id(agent)) return;
   switch (static_cast<message::Kind>(envelope.kind)) {
     case message::Kind::kHeartbeat:
-      if (auto heartbeat = wire::decode<message::Heartbeat>(envelope.body)) on_incarnation(agent, heartbeat->incarnation);
+      if (auto heartbeat = wire::decode<message::Heartbeat>(envelope.body))
+        on_incarnation(agent, heartbeat->incarnation);
       break;
     case message::Kind::kAnnounce:
-      if (auto word = wire::decode<message::Announcement>(envelope.body)) on_head(word->region, word->epoch, word->head, agent);
+      if (auto word = wire::decode<message::Announcement>(envelope.body))
+        on_head(word->region, word->epoch, word->head, agent);
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -37,8 +40,9 @@ void MembershipChecks::on_incarnation(std::uint32_t agent, Incarnation incarnati
   const bool wrong = restarted ? overlay::life_of(incarnation) <= overlay::life_of(spoken.incarnation)
                                : incarnation < spoken.incarnation;
   if (wrong) {
-    world_.violate("S5", world_.agent(agent).config().name + " speaks under incarnation " + std::to_string(incarnation.value()) +
-                             " after " + std::to_string(spoken.incarnation.value()) + (restarted ? " of an earlier life" : ""));
+    world_.violate("S5", world_.agent(agent).config().name + " speaks under incarnation " +
+                             std::to_string(incarnation.value()) + " after " +
+                             std::to_string(spoken.incarnation.value()) + (restarted ? " of an earlier life" : ""));
   }
   spoken = {life, incarnation};
 }
@@ -47,8 +51,9 @@ void MembershipChecks::on_incarnation(std::uint32_t agent, Incarnation incarnati
 void MembershipChecks::on_head(RegionId region, Epoch epoch, AgentId head, std::uint32_t said_by) {
   const auto [it, first] = heads_[region].try_emplace(epoch, head);
   if (!first && it->second != head) {
-    world_.violate("S4", "region " + region.brief() + " has two heads in epoch " + std::to_string(epoch.value()) + ": " +
-                             it->second.brief() + " and " + head.brief() + " (says " + world_.agent(said_by).config().name + ")");
+    world_.violate("S4", "region " + region.brief() + " has two heads in epoch " + std::to_string(epoch.value()) +
+                             ": " + it->second.brief() + " and " + head.brief() + " (says " +
+                             world_.agent(said_by).config().name + ")");
   }
 }
 
@@ -93,12 +98,14 @@ std::string MembershipChecks::disagreement() const {
     auto view = views_.find(i);
     if (view == views_.end()) return agent.config().name + " does not answer";
     for (const AgentId id : truth[agent.core().address().path.back()]) {
-      if (view->second.count(id) == 0) return agent.config().name + " does not see " + world_.agent(*world_.index(id)).config().name;
+      if (view->second.count(id) == 0)
+        return agent.config().name + " does not see " + world_.agent(*world_.index(id)).config().name;
     }
     for (const AgentId id : view->second) {
       auto index = world_.index(id);
       if (!index) return agent.config().name + " sees an agent that never was";
-      if (!world_.agent(*index).up()) return agent.config().name + " sees " + world_.agent(*index).config().name + ", which is gone";
+      if (!world_.agent(*index).up())
+        return agent.config().name + " sees " + world_.agent(*index).config().name + ", which is gone";
     }
   }
   return {};

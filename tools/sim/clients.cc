@@ -9,7 +9,9 @@
 namespace shoal::sim {
 namespace {
 
-std::string app_name(AppId app) { return "application " + app.brief(); }
+std::string app_name(AppId app) {
+  return "application " + app.brief();
+}
 
 std::string value_text(const client::Value& value) {
   if (const auto* shared = std::get_if<client::Shared>(&value)) return "arena file " + shared->name;
@@ -37,7 +39,9 @@ std::set<FunctionId> functions_of(const Program& program) {
 
 }  // namespace
 
-TaskClients::TaskClients(World& world, Rng rng) : world_(world), rng_(rng) { world.observe(*this); }
+TaskClients::TaskClients(World& world, Rng rng) : world_(world), rng_(rng) {
+  world.observe(*this);
+}
 
 void TaskClients::open(std::uint32_t agent, const ProgramShape& shape) {
   const AppId id{rng_.next(), rng_.next()};
@@ -115,7 +119,8 @@ void TaskClients::perform(App& app, const Op& operation, Duration& think) {
       Payload payload;
       payload.content = put.content;
       payload.app = app.id;
-      self.submit(app, {app.client, client::PutData{put.datum, self.world_.agent(app.agent).arena().make(payload, put.bytes)}});
+      self.submit(
+          app, {app.client, client::PutData{put.datum, self.world_.agent(app.agent).arena().make(payload, put.bytes)}});
     }
     void operator()(const op::Submit& submit) const {
       self.submit(app, {app.client, client::Submit{submit.calls}});
@@ -183,7 +188,8 @@ void TaskClients::on_values(App& app, const client::Values& values) {
       on_read(app.agent, *payload);
     }
   }
-  if (seen.size() != expected.size()) world_.violate("Q8", app_name(app.id) + ": a wait is answered without all its data");
+  if (seen.size() != expected.size())
+    world_.violate("Q8", app_name(app.id) + ": a wait is answered without all its data");
   app.pending = 0;
 }
 
@@ -206,7 +212,8 @@ void TaskClients::on_reply(App& app, const client::Reply& reply) {
 // superseded by a newer instance when it finished.
 void TaskClients::on_read(std::uint32_t /*agent*/, const Payload& payload) {
   if (payload.execution == 0) return;
-  const auto [it, first] = made_.try_emplace({payload.app, payload.task, payload.output}, Made{payload.execution, payload.instance});
+  const auto [it, first] =
+      made_.try_emplace({payload.app, payload.task, payload.output}, Made{payload.execution, payload.instance});
   if (!first && it->second.execution != payload.execution) {
     world_.violate("S1", app_name(payload.app) + ": task " + std::to_string(payload.task.value()) +
                              " has two committed results, of instances " + std::to_string(it->second.instance.value()) +
@@ -216,9 +223,10 @@ void TaskClients::on_read(std::uint32_t /*agent*/, const Payload& payload) {
   if (!first || started == world_.ledger().started.end()) return;
   const auto newer = started->second.upper_bound(payload.instance);
   if (newer != started->second.end() && newer->second < payload.finished) {
-    world_.violate("S2", app_name(payload.app) + ": task " + std::to_string(payload.task.value()) + " committed instance " +
-                             std::to_string(payload.instance.value()) + ", which finished after instance " +
-                             std::to_string(newer->first.value()) + " had started");
+    world_.violate("S2", app_name(payload.app) + ": task " + std::to_string(payload.task.value()) +
+                             " committed instance " + std::to_string(payload.instance.value()) +
+                             ", which finished after instance " + std::to_string(newer->first.value()) +
+                             " had started");
   }
 }
 
@@ -259,9 +267,11 @@ void TaskClients::close(App& app, State state) {
   }
   if (!world_.agent(app.agent).up()) return;
   // Not now: the agent may be in the middle of the step that led here.
-  world_.queue().after(microseconds(100), [this, agent = app.agent, client = app.client, life = world_.life(app.agent)] {
-    if (world_.life(agent) == life) world_.agent(agent).take(node::in::Scheduler(scheduler::in::ClientGone{client}));
-  });
+  world_.queue().after(microseconds(100),
+                       [this, agent = app.agent, client = app.client, life = world_.life(app.agent)] {
+                         if (world_.life(agent) == life)
+                           world_.agent(agent).take(node::in::Scheduler(scheduler::in::ClientGone{client}));
+                       });
 }
 
 std::string TaskClients::stuck() const {

@@ -5,11 +5,14 @@
 namespace shoal::sim {
 namespace {
 
-std::string number(std::uint64_t value) { return std::to_string(value); }
+std::string number(std::uint64_t value) {
+  return std::to_string(value);
+}
 
 std::string text(const client::Value& value) {
   if (const auto* shared = std::get_if<client::Shared>(&value)) return "arena:" + shared->name;
-  if (const auto* inline_value = std::get_if<client::Inline>(&value)) return "inline(" + number(inline_value->bytes.size()) + ")";
+  if (const auto* inline_value = std::get_if<client::Inline>(&value))
+    return "inline(" + number(inline_value->bytes.size()) + ")";
   return value.index() == 0 ? "nothing" : "value#" + number(value.index());
 }
 
@@ -61,11 +64,14 @@ struct Line {
   std::string operator()(const client::Submit& m) const {
     std::string out = "Submit";
     for (const auto& call : m.calls) {
-      out += " task " + number(call.task.value()) + " f" + number(call.function.low()) + "(" + text(call.accesses) + ")";
+      out +=
+          " task " + number(call.task.value()) + " f" + number(call.function.low()) + "(" + text(call.accesses) + ")";
     }
     return out;
   }
-  std::string operator()(const client::PutData& m) const { return "PutData d" + number(m.datum.value()) + "=" + text(m.value); }
+  std::string operator()(const client::PutData& m) const {
+    return "PutData d" + number(m.datum.value()) + "=" + text(m.value);
+  }
   std::string operator()(const client::Wait& m) const {
     std::string out = "Wait " + number(m.request) + " for";
     for (const DatumId datum : m.data) out += " d" + number(datum.value());
@@ -108,7 +114,9 @@ struct Line {
     return "Persist " + m.key + " (" + number(m.value.size()) + " B) ticket " + number(m.ticket.value());
   }
   std::string operator()(const node::out::Answer& m) const { return "Answer " + number(m.id); }
-  std::string operator()(const node::out::AddressChanged& m) const { return "AddressChanged depth " + number(m.self.path.size()); }
+  std::string operator()(const node::out::AddressChanged& m) const {
+    return "AddressChanged depth " + number(m.self.path.size());
+  }
   std::string operator()(const node::out::Trace& m) const { return "Trace " + m.event; }
   std::string operator()(const node::out::Stopped&) const { return "Stopped"; }
   std::string operator()(const scheduler::out::ToClient& m) const {
@@ -117,17 +125,21 @@ struct Line {
   std::string operator()(const client::Values& m) const {
     std::string out = "Values " + number(m.request);
     for (const auto& value : m.values) {
-      out += " d" + number(value.datum.value()) + "=" + (value.code == 0 ? text(value.value) : "error: " + value.message);
+      out +=
+          " d" + number(value.datum.value()) + "=" + (value.code == 0 ? text(value.value) : "error: " + value.message);
     }
     return out;
   }
-  std::string operator()(const client::Reply& m) const { return "Reply " + number(m.request) + (m.code == 0 ? "" : " error: " + m.message); }
+  std::string operator()(const client::Reply& m) const {
+    return "Reply " + number(m.request) + (m.code == 0 ? "" : " error: " + m.message);
+  }
   std::string operator()(const client::Event& m) const { return "Event " + m.topic; }
   std::string operator()(const scheduler::out::Launch& m) const {
     std::string out = "Launch";
     for (const auto& attempt : m.attempts) {
-      out += " " + number(attempt.attempt) + "=task " + number(attempt.task.value()) + "/" + number(attempt.instance.value()) + " f" +
-             number(attempt.function.low()) + "(" + text(attempt.arguments) + ")";
+      out += " " + number(attempt.attempt) + "=task " + number(attempt.task.value()) + "/" +
+             number(attempt.instance.value()) + " f" + number(attempt.function.low()) + "(" + text(attempt.arguments) +
+             ")";
     }
     return out;
   }
@@ -151,17 +163,21 @@ struct Line {
   std::string operator()(const storage::out::Erase& m) const { return "Erase " + m.object.brief(); }
   std::string operator()(const storage::out::PutDone& m) const {
     return "PutDone " + number(m.request) +
-           (m.receipt ? " level " + number(static_cast<std::uint64_t>(m.receipt->level)) + " copies " + number(m.receipt->copies)
+           (m.receipt ? " level " + number(static_cast<std::uint64_t>(m.receipt->level)) + " copies " +
+                            number(m.receipt->copies)
                       : " error: " + m.receipt.error().message);
   }
   std::string operator()(const storage::out::Located& m) const {
-    return "Located " + number(m.request) + (m.manifest ? " holders " + number(m.manifest->holders.size()) : " error: " + m.manifest.error().message);
+    return "Located " + number(m.request) +
+           (m.manifest ? " holders " + number(m.manifest->holders.size()) : " error: " + m.manifest.error().message);
   }
   std::string operator()(const storage::out::RecordSet& m) const {
-    return "RecordSet " + number(m.request) + (m.record ? " epoch " + number(m.record->epoch.value()) : " error: " + m.record.error().message);
+    return "RecordSet " + number(m.request) +
+           (m.record ? " epoch " + number(m.record->epoch.value()) : " error: " + m.record.error().message);
   }
   std::string operator()(const storage::out::RecordGot& m) const {
-    return "RecordGot " + number(m.request) + (m.record ? " epoch " + number(m.record->epoch.value()) : " error: " + m.record.error().message);
+    return "RecordGot " + number(m.request) +
+           (m.record ? " epoch " + number(m.record->epoch.value()) : " error: " + m.record.error().message);
   }
   template <class... T>
   std::string operator()(const std::variant<T...>& m) const {
@@ -175,7 +191,11 @@ struct Line {
 
 }  // namespace
 
-std::string describe(const node::Input& input) { return std::visit(Line{}, input); }
-std::string describe(const node::Effect& effect) { return std::visit(Line{}, effect); }
+std::string describe(const node::Input& input) {
+  return std::visit(Line{}, input);
+}
+std::string describe(const node::Effect& effect) {
+  return std::visit(Line{}, effect);
+}
 
 }  // namespace shoal::sim

@@ -22,8 +22,8 @@ void Disk::persist(const node::out::Persist& write) {
 
 void Disk::put_object(ObjectId object, StoredObject stored, std::string manifest_key, Bytes manifest,
                       std::function<void()> done) {
-  append(node::out::Lane::kSynced,
-         Write{Ticket(), std::move(manifest_key), std::move(manifest), std::pair(object, std::optional(stored)), std::move(done)});
+  append(node::out::Lane::kSynced, Write{Ticket(), std::move(manifest_key), std::move(manifest),
+                                         std::pair(object, std::optional(stored)), std::move(done)});
 }
 
 void Disk::erase_object(ObjectId object) {

@@ -38,7 +38,8 @@ class Disk {
 
   void persist(const node::out::Persist& write);
   // Writes an object together with the manifest its core will recover; `done` runs once both are durable.
-  void put_object(ObjectId object, StoredObject stored, std::string manifest_key, Bytes manifest, std::function<void()> done);
+  void put_object(ObjectId object, StoredObject stored, std::string manifest_key, Bytes manifest,
+                  std::function<void()> done);
   void erase_object(ObjectId object);
 
   // True unless a Persist with this ticket still waits for its sync. Ticket 0 is always durable.

@@ -19,7 +19,9 @@ void EventQueue::at(Instant at, Action action) {
   std::push_heap(heap_.begin(), heap_.end(), later);
 }
 
-Instant EventQueue::next() const { return heap_.empty() ? Instant::never() : Instant{heap_.front().at_us}; }
+Instant EventQueue::next() const {
+  return heap_.empty() ? Instant::never() : Instant{heap_.front().at_us};
+}
 
 bool EventQueue::run_next() {
   if (heap_.empty()) return false;

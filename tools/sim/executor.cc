@@ -12,7 +12,9 @@ namespace {
 constexpr std::int64_t kShortUs = 10'000;
 constexpr std::size_t kQueuedPerUnitMax = 64;
 
-bool reads(client::Direction direction) { return direction != client::Direction::kOut; }
+bool reads(client::Direction direction) {
+  return direction != client::Direction::kOut;
+}
 bool writes(client::Direction direction) {
   return direction != client::Direction::kIn && direction != client::Direction::kInDelete;
 }
@@ -54,8 +56,15 @@ void gather(const Arena& arena, const std::vector<client::Argument>& arguments, 
 
 }  // namespace
 
-Executor::Executor(EventQueue& queue, Rng rng, Arena& arena, ExecutionLedger& ledger, std::uint32_t units, Events events)
-    : queue_(queue), rng_(rng), arena_(arena), ledger_(ledger), units_(units), events_(std::move(events)), free_at_(units) {}
+Executor::Executor(EventQueue& queue, Rng rng, Arena& arena, ExecutionLedger& ledger, std::uint32_t units,
+                   Events events)
+    : queue_(queue),
+      rng_(rng),
+      arena_(arena),
+      ledger_(ledger),
+      units_(units),
+      events_(std::move(events)),
+      free_at_(units) {}
 
 void Executor::launch(const scheduler::out::Launch& launch) {
   for (const auto& attempt : launch.attempts) start(attempt);
@@ -98,7 +107,8 @@ void Executor::check_ledger() {
     events_.violation("S8", std::to_string(units) + " computing units are leased of " + std::to_string(units_));
   }
   if (attempts_.size() > kQueuedPerUnitMax * units_) {
-    events_.violation("S8", std::to_string(attempts_.size()) + " attempts are queued on " + std::to_string(units_) + " units");
+    events_.violation(
+        "S8", std::to_string(attempts_.size()) + " attempts are queued on " + std::to_string(units_) + " units");
   }
 }
 
@@ -124,7 +134,8 @@ client::AttemptResult Executor::run(const Running& running) {
     return result;
   }
   for (auto& payload : gathered.small) {
-    if (bug_ == Bug::kTwoResults && payload.execution != 0 && rng_.chance(50'000)) payload.execution = ++ledger_.last_execution;
+    if (bug_ == Bug::kTwoResults && payload.execution != 0 && rng_.chance(50'000))
+      payload.execution = ++ledger_.last_execution;
     events_.read(payload);
   }
   if (function.failures_max > 0) {
@@ -140,7 +151,8 @@ client::AttemptResult Executor::run(const Running& running) {
   }
   Payload payload{0, ++ledger_.last_execution, attempt.app, attempt.task, 0, attempt.instance, queue_.now()};
   const auto& instances = ledger_.started[{attempt.app, attempt.task}];
-  if (bug_ == Bug::kUnfencedResults && instances.begin()->first < attempt.instance) payload.instance = instances.begin()->first;
+  if (bug_ == Bug::kUnfencedResults && instances.begin()->first < attempt.instance)
+    payload.instance = instances.begin()->first;
   const bool wrong = bug_ == Bug::kWrongResults && rng_.chance(10'000);
   for (const auto& slot : gathered.outputs) {
     payload.content = slot.commutative ? commutative_content(attempt.function, gathered.inputs, slot.before)
@@ -179,7 +191,8 @@ void Executor::lose_process(Rng& rng) {
     if (running.process == process) lost.push_back(id);
   }
   free_at_[process] = queue_.now() + milliseconds(80);  // a new process takes its place
-  for (const std::uint64_t attempt : lost) end_early(attempt, client::Outcome::kExecutorLost, "the executor process died");
+  for (const std::uint64_t attempt : lost)
+    end_early(attempt, client::Outcome::kExecutorLost, "the executor process died");
 }
 
 void Executor::crash() {

@@ -21,7 +21,7 @@ namespace shoal::sim {
 // Counters and ledgers that executors of one world share.
 struct ExecutionLedger {
   std::uint64_t last_execution = 0;
-  std::map<std::pair<AppId, TaskId>, std::uint32_t> raised;          // failures shown so far, for flaky functions
+  std::map<std::pair<AppId, TaskId>, std::uint32_t> raised;  // failures shown so far, for flaky functions
   std::map<std::pair<AppId, TaskId>, std::map<Instance, Instant>> started;  // when each instance was first launched
   std::uint64_t attempts = 0;
 };

@@ -11,10 +11,11 @@
 namespace shoal::sim {
 namespace {
 
-constexpr std::array kNames = {"crash",     "vanish",    "restart-storm", "head-kill",     "power-cut", "total-loss",       "leave",
-                               "pause",     "slow-cpu",  "partition-pair", "partition-site", "partition-random", "one-way",
-                               "reset",     "clog",      "slow-disk",     "full-disk",     "sync-error",       "bit-flip",
-                               "executor-loss", "hostile-frames", "disconnect"};
+constexpr std::array kNames = {
+    "crash",    "vanish",        "restart-storm",  "head-kill",      "power-cut",      "total-loss",
+    "leave",    "pause",         "slow-cpu",       "partition-pair", "partition-site", "partition-random",
+    "one-way",  "reset",         "clog",           "slow-disk",      "full-disk",      "sync-error",
+    "bit-flip", "executor-loss", "hostile-frames", "disconnect"};
 static_assert(kNames.size() == static_cast<std::size_t>(FaultKind::kCount));
 
 // Whole agents may go for good so often in a run; the rest must be able to carry on.
@@ -22,7 +23,9 @@ constexpr std::uint32_t kDeparturesMax = 2;
 
 }  // namespace
 
-const char* fault_name(FaultKind kind) { return kNames.at(static_cast<std::size_t>(kind)); }
+const char* fault_name(FaultKind kind) {
+  return kNames.at(static_cast<std::size_t>(kind));
+}
 
 std::string describe(const Fault& fault) {
   return std::string(fault_name(fault.kind)) + " at " + std::to_string(fault.at.us / 1000) + " ms for " +
@@ -49,7 +52,8 @@ std::vector<Fault> make_schedule(const FaultPlan& plan, Rng rng) {
     fault.draw = rng.next();
     out.push_back(fault);
   }
-  std::sort(out.begin(), out.end(), [](const Fault& a, const Fault& b) { return std::tie(a.at, a.draw) < std::tie(b.at, b.draw); });
+  std::sort(out.begin(), out.end(),
+            [](const Fault& a, const Fault& b) { return std::tie(a.at, a.draw) < std::tie(b.at, b.draw); });
   return out;
 }
 
@@ -84,7 +88,8 @@ std::size_t Faults::natives_beside(std::uint32_t agent) const {
 }
 
 void Faults::strike(const Fault& fault) {
-  if (world_.options().trace_agent) std::printf("%12lld fault %s\n", static_cast<long long>(world_.now().us), describe(fault).c_str());
+  if (world_.options().trace_agent)
+    std::printf("%12lld fault %s\n", static_cast<long long>(world_.now().us), describe(fault).c_str());
   if (fault.kind <= FaultKind::kSlowCpu) {
     strike_machine(fault);
   } else if (fault.kind <= FaultKind::kClog) {
@@ -118,8 +123,12 @@ void Faults::strike_machine(const Fault& fault) {
   SimAgent& agent = world_.agent(*target);
   switch (fault.kind) {
     case FaultKind::kCrash:
-    case FaultKind::kHeadKill: crash_for(*target, false, fault.length); break;
-    case FaultKind::kVanish: crash_for(*target, true, fault.length); break;
+    case FaultKind::kHeadKill:
+      crash_for(*target, false, fault.length);
+      break;
+    case FaultKind::kVanish:
+      crash_for(*target, true, fault.length);
+      break;
     case FaultKind::kPowerCut: {
       Rng rng(fault.draw);
       for (std::uint32_t i = 0; i < world_.agents(); ++i) {
@@ -150,7 +159,9 @@ void Faults::strike_machine(const Fault& fault) {
       if (store_ != nullptr) store_->excuse(*target);
       agent.leave();
       break;
-    case FaultKind::kPause: agent.pause(fault.length); break;
+    case FaultKind::kPause:
+      agent.pause(fault.length);
+      break;
     default:  // slow processor
       agent.slow_down(milliseconds(rng_.between(1, 20)), 10);
       world_.queue().after(fault.length, [&agent] { agent.slow_down({}, 1); });
@@ -172,7 +183,8 @@ void Faults::replace(std::uint32_t agent, Duration after) {
     options.config.contacts.clear();
     for (std::uint32_t i = 0; i < world_.agents() && options.config.contacts.size() < 3; ++i) {
       const auto& other = world_.agent(i).config();
-      if (i == agent || world_.agent(i).gone() || other.endpoint.empty() || world_.agent(i).site() != options.site) continue;
+      if (i == agent || world_.agent(i).gone() || other.endpoint.empty() || world_.agent(i).site() != options.site)
+        continue;
       options.config.contacts.push_back({other.id, other.endpoint, other.curve_key});
     }
     if (!options.config.contacts.empty()) world_.add_agent(std::move(options)).start();
@@ -183,7 +195,8 @@ void Faults::strike_network(const Fault& fault) {
   auto target = pick(fault.draw);
   if (!target) return;
   Rng rng(fault.draw);
-  if (fault.kind == FaultKind::kReset) return world_.network().reset_links(*target, 1 + static_cast<std::uint32_t>(rng.below(6)));
+  if (fault.kind == FaultKind::kReset)
+    return world_.network().reset_links(*target, 1 + static_cast<std::uint32_t>(rng.below(6)));
   if (fault.kind == FaultKind::kClog) return world_.network().clog(*target, world_.now() + fault.length);
   std::set<std::uint32_t> side{*target};
   if (fault.kind == FaultKind::kPartitionSite) {

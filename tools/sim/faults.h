@@ -18,12 +18,12 @@
 namespace shoal::sim {
 
 enum class FaultKind : std::uint8_t {
-  kCrash,          // un-synced writes are lost, restarts later
-  kVanish,         // the host goes without a word, returns later
-  kRestartStorm,   // several crashes of one agent in a row
-  kHeadKill,       // of a random region
-  kPowerCut,       // a whole site at once; its machines return one by one
-  kTotalLoss,      // disk and identity are gone; a new agent takes the place
+  kCrash,         // un-synced writes are lost, restarts later
+  kVanish,        // the host goes without a word, returns later
+  kRestartStorm,  // several crashes of one agent in a row
+  kHeadKill,      // of a random region
+  kPowerCut,      // a whole site at once; its machines return one by one
+  kTotalLoss,     // disk and identity are gone; a new agent takes the place
   kLeave,
   kPause,
   kSlowCpu,
@@ -39,7 +39,7 @@ enum class FaultKind : std::uint8_t {
   kBitFlip,
   kExecutorLoss,
   kHostileFrames,
-  kDisconnect,     // a driver's process dies
+  kDisconnect,  // a driver's process dies
   kCount,
 };
 const char* fault_name(FaultKind kind);

@@ -19,7 +19,9 @@ namespace {
 
 constexpr std::uint32_t kRegion = 64;
 
-double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+double cpu_seconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
 
 double peak_mib() {
   rusage usage{};
@@ -65,7 +67,9 @@ class LargeWorld {
     while (!world_->stopped()) {
       if (!world_->run_until(world_->now() + seconds(5))) return false;
       const std::uint32_t homeless = unplaced();
-      if (verbose) std::printf("%8lld ms  %u agents are in no region yet\n", static_cast<long long>(world_->now().us / 1000), homeless);
+      if (verbose)
+        std::printf("%8lld ms  %u agents are in no region yet\n", static_cast<long long>(world_->now().us / 1000),
+                    homeless);
       if (homeless == 0) break;
       if (world_->now() >= deadline) world_->violate("build", std::to_string(homeless) + " agents are in no region");
     }
@@ -162,12 +166,13 @@ RunResult run_idle(const RunOptions& options) {
     const Traffic after = total_traffic(world);
     if (!world.stopped() && !tasks.all_finished()) world.violate("Q1", tasks.stuck().substr(0, 400));
     const double agent_seconds = 40.0 * large.agents();
-    result.figures.push_back("60 virtual seconds of " + std::to_string(large.agents()) + " agents: " +
-                             number(cpu_seconds() - cpu_built) + " CPU-s, " +
+    result.figures.push_back("60 virtual seconds of " + std::to_string(large.agents()) +
+                             " agents: " + number(cpu_seconds() - cpu_built) + " CPU-s, " +
                              std::to_string(world.queue().executed() - events_built) + " events; building took " +
                              number(cpu_built - cpu_start) + " CPU-s; peak " + number(peak_mib(), 0) + " MiB");
-    result.figures.push_back("idle agent sends " + number(static_cast<double>(after.frames - before.frames) / agent_seconds, 2) +
-                             " messages/s, " + number(static_cast<double>(after.bytes - before.bytes) / agent_seconds, 0) + " B/s");
+    result.figures.push_back(
+        "idle agent sends " + number(static_cast<double>(after.frames - before.frames) / agent_seconds, 2) +
+        " messages/s, " + number(static_cast<double>(after.bytes - before.bytes) / agent_seconds, 0) + " B/s");
     result.figures.push_back(std::to_string(tasks.tasks_finished()) + " tasks finished");
   }
   RunResult end = result_of(world);
@@ -200,8 +205,8 @@ RunResult run_detect(const RunOptions& options) {
     };
     figures.push_back("10 % of " + std::to_string(large.agents()) + " agents killed at once: detection p50 " +
                       std::to_string(at(500)) + " ms, p99 " + std::to_string(at(990)) + " ms, last " +
-                      std::to_string(times.empty() ? 0 : times.back()) + " ms; undetected " + std::to_string(undetected) +
-                      ", false deaths " + std::to_string(watch.false_deaths()));
+                      std::to_string(times.empty() ? 0 : times.back()) + " ms; undetected " +
+                      std::to_string(undetected) + ", false deaths " + std::to_string(watch.false_deaths()));
     if (!world.stopped() && (undetected != 0 || watch.false_deaths() != 0 || at(500) > 4500 || at(990) > 6000)) {
       world.violate("detect", figures.back() + " (wanted: p50 <= 4500, p99 <= 6000, none undetected, no false death)");
     }

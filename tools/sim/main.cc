@@ -154,15 +154,16 @@ std::string report_line(const RunOptions& options, const RunResult& result) {
 }
 
 struct Totals {
-  std::uint64_t runs = 0, events = 0, faults = 0, apps = 0, exempt = 0, tasks = 0, attempts = 0, writes = 0, violations = 0;
+  std::uint64_t runs = 0, events = 0, faults = 0, apps = 0, exempt = 0, tasks = 0, attempts = 0, writes = 0,
+                violations = 0;
   std::map<std::uint64_t, std::string> hashes;
 };
 
 void on_report(const std::string& line, Totals& totals) {
   unsigned long long seed = 0, events = 0, faults = 0, apps = 0, exempt = 0, tasks = 0, attempts = 0, writes = 0;
   char hash[32] = {};
-  if (std::sscanf(line.c_str(), "done %llu %31s %llu %llu %llu %llu %llu %llu %llu", &seed, hash, &events, &faults, &apps,
-                  &exempt, &tasks, &attempts, &writes) != 9) {
+  if (std::sscanf(line.c_str(), "done %llu %31s %llu %llu %llu %llu %llu %llu %llu", &seed, hash, &events, &faults,
+                  &apps, &exempt, &tasks, &attempts, &writes) != 9) {
     return;
   }
   ++totals.runs;
@@ -266,17 +267,20 @@ int run_many(const Arguments& arguments) {
   }
   clock_gettime(CLOCK_MONOTONIC, &end);
   if (arguments.hash) {
-    for (const auto& [seed, hash] : totals.hashes) std::printf("%llu %s\n", static_cast<unsigned long long>(seed), hash.c_str());
+    for (const auto& [seed, hash] : totals.hashes)
+      std::printf("%llu %s\n", static_cast<unsigned long long>(seed), hash.c_str());
   }
-  const double seconds = static_cast<double>(end.tv_sec - start.tv_sec) + static_cast<double>(end.tv_nsec - start.tv_nsec) / 1e9;
-  std::fprintf(arguments.hash ? stderr : stdout,
-               "%s: %llu runs in %.1f s, %llu events, %llu faults, %llu apps (%llu exempt: their driver died), %llu tasks in "
-               "%llu attempts, %llu acknowledged writes, %llu violations\n",
-               arguments.run.scenario.c_str(), static_cast<unsigned long long>(totals.runs), seconds,
-               static_cast<unsigned long long>(totals.events), static_cast<unsigned long long>(totals.faults),
-               static_cast<unsigned long long>(totals.apps), static_cast<unsigned long long>(totals.exempt),
-               static_cast<unsigned long long>(totals.tasks), static_cast<unsigned long long>(totals.attempts),
-               static_cast<unsigned long long>(totals.writes), static_cast<unsigned long long>(totals.violations));
+  const double seconds =
+      static_cast<double>(end.tv_sec - start.tv_sec) + static_cast<double>(end.tv_nsec - start.tv_nsec) / 1e9;
+  std::fprintf(
+      arguments.hash ? stderr : stdout,
+      "%s: %llu runs in %.1f s, %llu events, %llu faults, %llu apps (%llu exempt: their driver died), %llu tasks in "
+      "%llu attempts, %llu acknowledged writes, %llu violations\n",
+      arguments.run.scenario.c_str(), static_cast<unsigned long long>(totals.runs), seconds,
+      static_cast<unsigned long long>(totals.events), static_cast<unsigned long long>(totals.faults),
+      static_cast<unsigned long long>(totals.apps), static_cast<unsigned long long>(totals.exempt),
+      static_cast<unsigned long long>(totals.tasks), static_cast<unsigned long long>(totals.attempts),
+      static_cast<unsigned long long>(totals.writes), static_cast<unsigned long long>(totals.violations));
   return totals.violations == 0 ? 0 : 1;
 }
 
@@ -294,17 +298,21 @@ int run_one(const Arguments& arguments) {
   }
   for (const auto& figure : result.figures) std::printf("%s\n", figure.c_str());
   if (arguments.hash) {
-    std::printf("%llu %016llx\n", static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(result.hash));
-  } else {
-    std::printf("%llu events, %.1f virtual seconds, %llu faults, %llu tasks in %llu attempts, %llu acknowledged writes, hash %016llx\n",
-                static_cast<unsigned long long>(result.events), static_cast<double>(result.virtual_time.us) / 1e6,
-                static_cast<unsigned long long>(result.faults), static_cast<unsigned long long>(result.tasks),
-                static_cast<unsigned long long>(result.attempts), static_cast<unsigned long long>(result.writes),
+    std::printf("%llu %016llx\n", static_cast<unsigned long long>(options.seed),
                 static_cast<unsigned long long>(result.hash));
+  } else {
+    std::printf(
+        "%llu events, %.1f virtual seconds, %llu faults, %llu tasks in %llu attempts, %llu acknowledged writes, hash "
+        "%016llx\n",
+        static_cast<unsigned long long>(result.events), static_cast<double>(result.virtual_time.us) / 1e6,
+        static_cast<unsigned long long>(result.faults), static_cast<unsigned long long>(result.tasks),
+        static_cast<unsigned long long>(result.attempts), static_cast<unsigned long long>(result.writes),
+        static_cast<unsigned long long>(result.hash));
   }
   if (!result.violation) return 0;
-  std::printf("violation in seed %llu: %s: %s\n%s\n", static_cast<unsigned long long>(options.seed), result.violation->rule.c_str(),
-              result.violation->what.c_str(), shoal::sim::reproduce_line(options, result).c_str());
+  std::printf("violation in seed %llu: %s: %s\n%s\n", static_cast<unsigned long long>(options.seed),
+              result.violation->rule.c_str(), result.violation->what.c_str(),
+              shoal::sim::reproduce_line(options, result).c_str());
   return 1;
 }
 

@@ -12,13 +12,16 @@ namespace {
 constexpr std::int64_t kBytesPerMs = 12'500;       // 100 Mbit/s between sites and inside them
 constexpr std::int64_t kDataBytesPerMs = 100'000;  // bulk data goes over links of its own
 
-std::uint64_t address_size(const wire::Address& address) { return 1 + 18 + 1 + 18 * address.path.size(); }
+std::uint64_t address_size(const wire::Address& address) {
+  return 1 + 18 + 1 + 18 * address.path.size();
+}
 
 }  // namespace
 
 std::uint64_t wire_size(const wire::Envelope& envelope) {
   const std::uint64_t body_header = envelope.body.size() < 256 ? 2 : envelope.body.size() < 65536 ? 3 : 5;
-  return 1 + 1 + 3 + 1 + address_size(envelope.source) + address_size(envelope.target) + body_header + envelope.body.size();
+  return 1 + 1 + 3 + 1 + address_size(envelope.source) + address_size(envelope.target) + body_header +
+         envelope.body.size();
 }
 
 Network::Network(EventQueue& queue, Hosts& hosts, Rng rng, NetworkOptions options)
@@ -54,7 +57,9 @@ bool Network::drops(std::uint32_t from, std::uint32_t to) const {
   return false;
 }
 
-bool Network::separated(std::uint32_t a, std::uint32_t b) const { return drops(a, b) || drops(b, a); }
+bool Network::separated(std::uint32_t a, std::uint32_t b) const {
+  return drops(a, b) || drops(b, a);
+}
 
 bool Network::linked(std::uint32_t from, std::uint32_t to) const {
   auto it = links_.find(key(from, to));
@@ -142,7 +147,8 @@ void Network::dial(std::uint32_t from, AgentId expected, const std::string& endp
   const std::uint32_t to = listener != listeners_.end() ? listener->second : from;
   if (to == from) {  // nobody ever listened there
     const auto life = hosts_.life(from);
-    queue_.after(options_.dial_timeout, [this, from, life, expected, to] { dial_failed(from, life, expected, to, false); });
+    queue_.after(options_.dial_timeout,
+                 [this, from, life, expected, to] { dial_failed(from, life, expected, to, false); });
     return;
   }
   if (linked(from, to) || !dialling_.emplace(from, to).second) return;
@@ -166,7 +172,8 @@ void Network::knock(std::uint32_t from, std::uint64_t life, std::uint32_t to, Ag
     fails(queue_.now() + latency(to, from), false);  // its key is not the one that was asked for
   } else if (hosts_.paused(to)) {
     if (queue_.now() >= give_up) return fails(queue_.now(), false);
-    queue_.after(milliseconds(250), [this, from, life, to, expected, started] { knock(from, life, to, expected, started); });
+    queue_.after(milliseconds(250),
+                 [this, from, life, to, expected, started] { knock(from, life, to, expected, started); });
   } else {
     dialling_.erase({from, to});
     establish(from, to);
@@ -252,7 +259,8 @@ void Network::close_later(Link& link, std::size_t side, Instant at, bool probe) 
   const std::uint32_t here = link.ends[side];
   const std::uint32_t there = link.ends[1 - side];
   queue_.at(at, [this, pair = key(here, there), id = link.id, side, here, there, probe, dialler = link.dialler] {
-    const bool refused = probe && dialler == here && !hosts_.process_up(there) && hosts_.host_up(there) && !separated(here, there);
+    const bool refused =
+        probe && dialler == here && !hosts_.process_up(there) && hosts_.host_up(there) && !separated(here, there);
     close_end(pair, id, side, refused);
   });
 }
@@ -279,8 +287,7 @@ void Network::on_process_gone(std::uint32_t agent, bool silent) {
     }
     link->opening = false;
     const bool unheard = silent || separated(agent, peer);
-    const Duration delay =
-        unheard ? options_.keep_alive + milliseconds(rng_.between(0, 8000)) : latency(agent, peer);
+    const Duration delay = unheard ? options_.keep_alive + milliseconds(rng_.between(0, 8000)) : latency(agent, peer);
     close_later(*link, 1 - side, queue_.now() + delay, !unheard);
   }
 }

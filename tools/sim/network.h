@@ -88,9 +88,9 @@ class Network {
     std::array<std::uint32_t, 2> ends{};
     std::uint32_t dialler = 0;
     std::array<bool, 2> up{};
-    bool opening = false;  // the dialler has not heard of its success yet
-    std::array<Instant, 2> arrival{};    // of the last frame towards that end: FIFO
-    std::array<Instant, 2> line_free{};  // when the line towards that end has sent all it was given
+    bool opening = false;                                // the dialler has not heard of its success yet
+    std::array<Instant, 2> arrival{};                    // of the last frame towards that end: FIFO
+    std::array<Instant, 2> line_free{};                  // when the line towards that end has sent all it was given
     std::array<std::vector<wire::Envelope>, 2> stalled;  // behind a partition
     Instant clogged_until;
     Instant cut_since = Instant::never();

@@ -147,9 +147,8 @@ class Generator {
     for (const auto& access : call.accesses) {
       if (access.kind != client::AccessKind::kDatum || access.direction == client::Direction::kIn) continue;
       std::uint64_t& content = current_[access.datum];
-      content = access.direction == client::Direction::kCommutative
-                    ? commutative_content(function.id, inputs_, content)
-                    : output_content(function.id, inputs_, k);
+      content = access.direction == client::Direction::kCommutative ? commutative_content(function.id, inputs_, content)
+                                                                    : output_content(function.id, inputs_, k);
       if (access.direction != client::Direction::kCommutative) program_.outputs[{call.task, k}] = content;
       ++k;
     }
@@ -168,6 +167,8 @@ class Generator {
 
 }  // namespace
 
-Program make_program(AppId app, const ProgramShape& shape, Rng rng) { return Generator(app, shape, rng).generate(); }
+Program make_program(AppId app, const ProgramShape& shape, Rng rng) {
+  return Generator(app, shape, rng).generate();
+}
 
 }  // namespace shoal::sim

@@ -84,13 +84,15 @@ class Run {
 
   void build() {
     TopologyOptions topology;
-    const std::uint32_t agents = options_.agents != 0 ? options_.agents : static_cast<std::uint32_t>(plan_.between(5, 12));
+    const std::uint32_t agents =
+        options_.agents != 0 ? options_.agents : static_cast<std::uint32_t>(plan_.between(5, 12));
     topology.sites = small_tree(agents, plan_);
     topology.dial_only_per_million = plan_.chance(300'000) ? 300'000 : 0;
     topology.drift_ppm_max = plan_.chance(500'000) ? 200 : 0;
     populate(world_, topology, world_.stream("topology"));
     std::string shape;
-    for (const auto& site : topology.sites) shape += site.region + "<" + topology.sites[site.parent].region + ":" + std::to_string(site.agents) + " ";
+    for (const auto& site : topology.sites)
+      shape += site.region + "<" + topology.sites[site.parent].region + ":" + std::to_string(site.agents) + " ";
     say("world of " + std::to_string(agents) + " agents: " + shape);
     for (std::uint32_t i = 0; i < world_.agents(); ++i) {
       const Instant at = i == 0 ? Instant{} : Instant{} + milliseconds(plan_.between(10, 3000));
@@ -123,7 +125,8 @@ class Run {
     plan.until = start + length;
     schedule_ = make_schedule(plan, world_.stream("schedule"));
     for (std::size_t i = 0; i < schedule_.size(); ++i) {
-      say("fault " + std::to_string(i) + ": " + describe(schedule_[i]) + (options_.skip.count(i) != 0 ? " (skipped)" : ""));
+      say("fault " + std::to_string(i) + ": " + describe(schedule_[i]) +
+          (options_.skip.count(i) != 0 ? " (skipped)" : ""));
     }
     faults_.arm(schedule_, options_.skip);
     if (ingredients_.tasks) plan_tasks(start, length);
@@ -142,7 +145,8 @@ class Run {
       world_.queue().at(at, [this, shape, draw = rng.next()]() mutable {
         auto agent = running(draw);
         if (!agent) return;
-        // A demand that nobody in reach can meet is refused after a while, and a cut may leave only this agent in reach.
+        // A demand that nobody in reach can meet is refused after a while, and a cut may leave only this agent in
+        // reach.
         shape.units_max = world_.agent(*agent).config().resources.computing_units;
         tasks_.open(*agent, shape);
       });
@@ -163,7 +167,8 @@ class Run {
   std::optional<std::uint32_t> running(std::uint64_t draw) {
     std::vector<std::uint32_t> candidates;
     for (std::uint32_t i = 0; i < world_.agents(); ++i) {
-      if (world_.agent(i).up() && !world_.agent(i).left() && !world_.agent(i).core().address().path.empty()) candidates.push_back(i);
+      if (world_.agent(i).up() && !world_.agent(i).left() && !world_.agent(i).core().address().path.empty())
+        candidates.push_back(i);
     }
     if (candidates.empty()) return std::nullopt;
     return candidates[Rng(draw).below(candidates.size())];
@@ -228,7 +233,8 @@ std::string reproduce_line(const RunOptions& options, const RunResult& result) {
     line += " --skip ";
     for (const std::size_t entry : options.skip) line += (line.back() == ' ' ? "" : ",") + std::to_string(entry);
   }
-  if (result.violation && result.violation->event != 0) line += " --until-event " + std::to_string(result.violation->event);
+  if (result.violation && result.violation->event != 0)
+    line += " --until-event " + std::to_string(result.violation->event);
   return line;
 }
 

@@ -30,13 +30,13 @@ struct RunResult {
   std::uint64_t events = 0;
   Instant virtual_time;
   std::optional<Violation> violation;
-  std::size_t faults = 0;             // entries of the schedule
+  std::size_t faults = 0;  // entries of the schedule
   std::uint64_t apps = 0;
-  std::uint64_t apps_exempt = 0;      // their driver died
-  std::uint64_t tasks = 0;            // of applications that finished
+  std::uint64_t apps_exempt = 0;  // their driver died
+  std::uint64_t tasks = 0;        // of applications that finished
   std::uint64_t attempts = 0;
-  std::uint64_t writes = 0;           // acknowledged by the store
-  std::vector<std::string> figures;   // of a large scenario, a line each
+  std::uint64_t writes = 0;          // acknowledged by the store
+  std::vector<std::string> figures;  // of a large scenario, a line each
 };
 
 // Names of the scenarios, and whether `scenario` is one.

@@ -10,11 +10,15 @@ namespace {
 
 constexpr std::uint64_t kRecordNames = 6;
 
-std::string object_name(ObjectId object) { return "object " + object.brief(); }
+std::string object_name(ObjectId object) {
+  return "object " + object.brief();
+}
 
 }  // namespace
 
-StoreClients::StoreClients(World& world, Rng rng) : world_(world), rng_(rng) { world.observe(*this); }
+StoreClients::StoreClients(World& world, Rng rng) : world_(world), rng_(rng) {
+  world.observe(*this);
+}
 
 std::uint64_t StoreClients::ask(std::uint32_t agent, Waiting waiting) {
   waiting.agent = agent;
@@ -156,7 +160,8 @@ void StoreClients::on_put(const Waiting& waiting, const Result<storage::Receipt>
   object.acknowledged = true;
   ++acknowledged_;
   const std::vector<std::uint32_t> copies = intact_copies(waiting.object);
-  const auto promised = static_cast<std::size_t>(receipt->level >= storage::Level::kRegion ? std::max(2U, receipt->copies) : 1U);
+  const auto promised =
+      static_cast<std::size_t>(receipt->level >= storage::Level::kRegion ? std::max(2U, receipt->copies) : 1U);
   if (!object.deleted && copies.size() < promised) {
     world_.violate("S3", object_name(waiting.object) + " is acknowledged with " + std::to_string(promised) +
                              " copies and has " + std::to_string(copies.size()) + " durable ones");
@@ -165,8 +170,9 @@ void StoreClients::on_put(const Waiting& waiting, const Result<storage::Receipt>
 
 void StoreClients::on_located(const Waiting& waiting, const Result<storage::Manifest>& manifest) {
   if (!manifest) {
-    if (waiting.kind == Kind::kAuditRead) last_problem_ = object_name(waiting.object) + " cannot be located from " +
-                                                          world_.agent(waiting.agent).config().name + ": " + manifest.error().message;
+    if (waiting.kind == Kind::kAuditRead)
+      last_problem_ = object_name(waiting.object) + " cannot be located from " +
+                      world_.agent(waiting.agent).config().name + ": " + manifest.error().message;
     return;  // unreachable during faults
   }
   read_from(waiting, *manifest, 0);
@@ -174,24 +180,25 @@ void StoreClients::on_located(const Waiting& waiting, const Result<storage::Mani
 
 void StoreClients::read_from(Waiting waiting, storage::Manifest manifest, std::size_t holder) {
   if (holder >= manifest.holders.size()) {
-    if (waiting.kind == Kind::kAuditRead) last_problem_ = object_name(waiting.object) + " cannot be read from " +
-                                                          world_.agent(waiting.agent).config().name;
+    if (waiting.kind == Kind::kAuditRead)
+      last_problem_ = object_name(waiting.object) + " cannot be read from " + world_.agent(waiting.agent).config().name;
     return;
   }
   SimAgent& here = world_.agent(waiting.agent);
   if (!here.up()) return;
   const wire::Address from = manifest.holders[holder];
-  here.read_object(waiting.object, from, [this, waiting, manifest = std::move(manifest), holder](std::optional<StoredObject> found) {
-    if (!found) {
-      read_from(waiting, manifest, holder + 1);
-      return;
-    }
-    Object& object = objects_[waiting.object];
-    if (found->content != object.content) {  // S6
-      world_.violate("S6", object_name(waiting.object) + " was read with other bytes than were written");
-    }
-    if (waiting.kind == Kind::kAuditRead) object.audited = true;
-  });
+  here.read_object(
+      waiting.object, from, [this, waiting, manifest = std::move(manifest), holder](std::optional<StoredObject> found) {
+        if (!found) {
+          read_from(waiting, manifest, holder + 1);
+          return;
+        }
+        Object& object = objects_[waiting.object];
+        if (found->content != object.content) {  // S6
+          world_.violate("S6", object_name(waiting.object) + " was read with other bytes than were written");
+        }
+        if (waiting.kind == Kind::kAuditRead) object.audited = true;
+      });
 }
 
 void StoreClients::on_record_set(const Waiting& waiting, const Result<storage::Record>& record) {
@@ -206,7 +213,8 @@ void StoreClients::on_record_got(const Waiting& waiting, const Result<storage::R
   if (waiting.kind != Kind::kAuditGet) return;
   Name& name = names_[waiting.name];
   if (!record) {
-    last_problem_ = waiting.name + " cannot be read from " + world_.agent(waiting.agent).config().name + ": " + record.error().message;
+    last_problem_ = waiting.name + " cannot be read from " + world_.agent(waiting.agent).config().name + ": " +
+                    record.error().message;
   } else if (record->epoch < name.acknowledged) {
     last_problem_ = waiting.name + " is read in epoch " + std::to_string(record->epoch.value()) + " but epoch " +
                     std::to_string(name.acknowledged.value()) + " was acknowledged";
@@ -296,7 +304,8 @@ std::string StoreClients::shortfall() const {
     if (!object.audited) return object_name(id) + " was acknowledged and cannot be read (" + last_problem_ + ")";
   }
   for (const auto& [text, name] : names_) {
-    if (!name.excused && !name.audited && name.acknowledged != Epoch()) return text + " was acknowledged and is not found (" + last_problem_ + ")";
+    if (!name.excused && !name.audited && name.acknowledged != Epoch())
+      return text + " was acknowledged and is not found (" + last_problem_ + ")";
   }
   std::map<RegionId, std::size_t> natives;
   for (std::uint32_t i = 0; i < world_.agents(); ++i) {
@@ -316,9 +325,9 @@ std::string StoreClients::shortfall() const {
     }
     const std::size_t wanted = std::min<std::size_t>(object.policy.replicas, possible);
     if (living < wanted) {
-      return object_name(id) + " (receipt level " + std::to_string(static_cast<int>(object.receipt)) + ", first copy on " +
-             (copies.empty() ? "nobody" : world_.agent(copies[0]).config().name) + ") has " + std::to_string(living) +
-             " living copies of " + std::to_string(wanted);
+      return object_name(id) + " (receipt level " + std::to_string(static_cast<int>(object.receipt)) +
+             ", first copy on " + (copies.empty() ? "nobody" : world_.agent(copies[0]).config().name) + ") has " +
+             std::to_string(living) + " living copies of " + std::to_string(wanted);
     }
   }
   return {};
@@ -327,8 +336,9 @@ std::string StoreClients::shortfall() const {
 std::string StoreClients::stuck() const {
   std::string out;
   for (const auto& [request, waiting] : waiting_) {
-    out += "store request " + std::to_string(request) + " (kind " + std::to_string(static_cast<int>(waiting.kind)) + ") on " +
-           world_.agent(waiting.agent).config().name + " since " + std::to_string(waiting.since.us / 1000) + " ms; ";
+    out += "store request " + std::to_string(request) + " (kind " + std::to_string(static_cast<int>(waiting.kind)) +
+           ") on " + world_.agent(waiting.agent).config().name + " since " + std::to_string(waiting.since.us / 1000) +
+           " ms; ";
   }
   return out;
 }

@@ -69,7 +69,7 @@ class StoreClients : public Observer {
     bool audited = false;
   };
   struct Name {
-    Epoch acknowledged;       // newest epoch whose write was acknowledged
+    Epoch acknowledged;               // newest epoch whose write was acknowledged
     std::set<std::uint32_t> safe_at;  // agents that hold it durably by their word: the writers
     bool audited = false;
     bool excused = false;

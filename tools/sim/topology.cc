@@ -14,7 +14,8 @@ std::vector<Site> small_tree(std::uint32_t agents, Rng& rng) {
     sites.push_back({"region" + std::to_string(i), parent, 0});
   }
   for (auto& site : sites) site.agents = 2;
-  for (std::uint32_t left = agents - std::min<std::uint32_t>(agents, 2 * static_cast<std::uint32_t>(sites.size())); left > 0; --left) {
+  for (std::uint32_t left = agents - std::min<std::uint32_t>(agents, 2 * static_cast<std::uint32_t>(sites.size()));
+       left > 0; --left) {
     ++sites[rng.below(sites.size())].agents;
   }
   return sites;

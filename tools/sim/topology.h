@@ -12,8 +12,8 @@
 namespace shoal::sim {
 
 struct Site {
-  std::string region;        // "root" for the first
-  std::size_t parent = 0;    // index of a site before this one; itself for the root
+  std::string region;      // "root" for the first
+  std::size_t parent = 0;  // index of a site before this one; itself for the root
   std::uint32_t agents = 0;
 };
 

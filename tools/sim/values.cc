@@ -7,12 +7,9 @@ namespace shoal::sim {
 
 const std::vector<FunctionSpec>& catalogue() {
   static const std::vector<FunctionSpec> kFunctions = {
-      {FunctionId(0x5153, 1), "tick", 1'000, 1, 0, 0},
-      {FunctionId(0x5153, 2), "step", 20'000, 1, 0, 0},
-      {FunctionId(0x5153, 3), "crunch", 250'000, 1, 0, 0},
-      {FunctionId(0x5153, 4), "long", 2'500'000, 1, 0, 0},
-      {FunctionId(0x5153, 5), "wide", 120'000, 2, 0, 0},
-      {FunctionId(0x5153, 6), "bulk", 60'000, 1, 400'000, 0},
+      {FunctionId(0x5153, 1), "tick", 1'000, 1, 0, 0},     {FunctionId(0x5153, 2), "step", 20'000, 1, 0, 0},
+      {FunctionId(0x5153, 3), "crunch", 250'000, 1, 0, 0}, {FunctionId(0x5153, 4), "long", 2'500'000, 1, 0, 0},
+      {FunctionId(0x5153, 5), "wide", 120'000, 2, 0, 0},   {FunctionId(0x5153, 6), "bulk", 60'000, 1, 400'000, 0},
       {FunctionId(0x5153, 7), "flaky", 15'000, 1, 0, 2},
   };
   return kFunctions;

@@ -33,8 +33,8 @@ struct Payload {
 struct FunctionSpec {
   FunctionId id;
   std::string name;
-  std::int64_t run_us = 0;       // mean
-  std::uint32_t units = 1;       // computing units it declares
+  std::int64_t run_us = 0;         // mean
+  std::uint32_t units = 1;         // computing units it declares
   std::uint64_t output_bytes = 0;  // 0: small
   std::uint32_t failures_max = 0;  // first runs of some tasks that raise
 };

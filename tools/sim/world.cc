@@ -51,7 +51,8 @@ bool World::run_until(Instant deadline) {
     const Instant before = queue_.now();
     queue_.run_next();
     events_here_ = queue_.now() == before ? events_here_ + 1 : 0;
-    if (events_here_ > kEventsPerInstantMax + 50ULL * agents()) violate("livelock", "time stands still: somebody asks to be woken again and again");
+    if (events_here_ > kEventsPerInstantMax + 50ULL * agents())
+      violate("livelock", "time stands still: somebody asks to be woken again and again");
     if (bug_count() != bugs_before_) violate("bug", "a machine noted a surprise (SHOAL_BUG); see stderr");
     if (options_.until_event != 0 && queue_.executed() >= options_.until_event) limit_reached_ = true;
     in_event_ = false;
@@ -68,12 +69,24 @@ void World::violate(std::string rule, std::string what) {
   violation_ = Violation{std::move(rule), std::move(what), in_event_ ? queue_.executed() : 0, queue_.now()};
 }
 
-bool World::process_up(std::uint32_t agent) const { return agents_[agent]->up(); }
-bool World::host_up(std::uint32_t agent) const { return agents_[agent]->host_up(); }
-bool World::paused(std::uint32_t agent) const { return agents_[agent]->paused(); }
-std::uint64_t World::life(std::uint32_t agent) const { return agents_[agent]->life(); }
-AgentId World::id(std::uint32_t agent) const { return agents_[agent]->config().id; }
-void World::deliver(std::uint32_t agent, node::Input input) { agents_[agent]->take(std::move(input)); }
+bool World::process_up(std::uint32_t agent) const {
+  return agents_[agent]->up();
+}
+bool World::host_up(std::uint32_t agent) const {
+  return agents_[agent]->host_up();
+}
+bool World::paused(std::uint32_t agent) const {
+  return agents_[agent]->paused();
+}
+std::uint64_t World::life(std::uint32_t agent) const {
+  return agents_[agent]->life();
+}
+AgentId World::id(std::uint32_t agent) const {
+  return agents_[agent]->config().id;
+}
+void World::deliver(std::uint32_t agent, node::Input input) {
+  agents_[agent]->take(std::move(input));
+}
 
 std::optional<std::uint32_t> World::index(AgentId agent) const {
   auto it = index_.find(agent);

@@ -27,7 +27,7 @@ struct WorldOptions {
   std::uint64_t seed = 1;
   Bug bug = Bug::kNone;
   NetworkOptions network;
-  CoreFactory cores;  // real nodes when empty
+  CoreFactory cores;                         // real nodes when empty
   std::optional<std::uint32_t> trace_agent;  // print its inputs and effects
   std::uint64_t until_event = 0;             // stop before the event after this one; 0: never
 };
@@ -56,8 +56,8 @@ class Observer {
 
 struct AgentOptions {
   node::NodeConfig config;
-  std::uint32_t site = 0;       // for latency
-  std::int32_t drift_ppm = 0;   // of its clock
+  std::uint32_t site = 0;      // for latency
+  std::int32_t drift_ppm = 0;  // of its clock
 };
 
 class World : public Hosts {

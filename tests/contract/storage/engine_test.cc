@@ -31,8 +31,7 @@ class Model {
   void erase(ObjectId object) { objects_.erase(object); }
   std::map<std::string, Bytes> load(const std::string& prefix) const {
     std::map<std::string, Bytes> out;
-    for (auto it = keys_.lower_bound(prefix); it != keys_.end() && it->first.starts_with(prefix); ++it)
-      out.insert(*it);
+    for (auto it = keys_.lower_bound(prefix); it != keys_.end() && it->first.starts_with(prefix); ++it) out.insert(*it);
     return out;
   }
   const std::map<ObjectId, Bytes>& objects() const { return objects_; }
@@ -72,8 +71,7 @@ class Pair {
         for (std::uint64_t i = rng_.below(4) + 1; i > 0; --i) {
           const std::string key =
               std::string(1, static_cast<char>('a' + rng_.below(3))) + "/" + std::to_string(rng_.below(40));
-          batch.push_back(
-              {key, rng_.chance(250'000) ? Bytes() : Bytes(std::string(rng_.below(300) + 1, 'v'))});
+          batch.push_back({key, rng_.chance(250'000) ? Bytes() : Bytes(std::string(rng_.below(300) + 1, 'v'))});
         }
         model_.persist(batch);
         engine_->persist(batch, number, rng_.chance(300'000) ? Durability::kProcess : Durability::kDisk);

@@ -24,7 +24,8 @@ class MqttTest : public ::testing::Test {
   }
   std::string agent_dir() const { return directory_.path() + "/agent"; }
   Map source() const {
-    return {{"name", "m"}, {"type", "mqtt"}, {"url", mosquitto_->url()}, {"topic", "site/+/t"}, {"qos", 1}, {"stream", "s"}};
+    return {{"name", "m"},         {"type", "mqtt"}, {"url", mosquitto_->url()},
+            {"topic", "site/+/t"}, {"qos", 1},       {"stream", "s"}};
   }
   streams::TemporaryDirectory directory_;
   std::optional<Mosquitto> mosquitto_;
@@ -70,9 +71,9 @@ TEST_F(MqttTest, ReconnectsToARestartedBroker) {
   EXPECT_EQ(station.source("m").int_or("reconnects", 0), 1);
 }
 
-// What the sender was told to be safe survives three kills -9. It may come twice only as far as MQTT must send it again:
-// the source acknowledges a message once it is in the log, so that the rest is acknowledgements that the
-// broker had not read when the connection broke. Their number is the broker's window.
+// What the sender was told to be safe survives three kills -9. It may come twice only as far as MQTT must send it
+// again: the source acknowledges a message once it is in the log, so that the rest is acknowledgements that the broker
+// had not read when the connection broke. Their number is the broker's window.
 class MqttKillTest : public MqttTest {
  protected:
   static constexpr int kKills = 3;
@@ -128,7 +129,8 @@ TEST_F(MqttKillTest, OnlyWhatTheBrokerHadInFlightComesTwice) {
   EXPECT_LE(repeated, static_cast<std::ptrdiff_t>(mosquitto_->unacknowledged_at_reconnects("shoal-station-m")));
 }
 
-// Asked for quality of service 2, the source subscribes with 1: the hand-shake of 2 ends before the record is in the log.
+// Asked for quality of service 2, the source subscribes with 1: the hand-shake of 2 ends before the record is in the
+// log.
 TEST_F(MqttKillTest, ASourceOfQualityTwoLosesNothing) {
   const std::ptrdiff_t repeated = repeated_after_kills(2);
   EXPECT_LE(repeated, static_cast<std::ptrdiff_t>(mosquitto_->unacknowledged_at_reconnects("shoal-station-m")));
@@ -138,7 +140,8 @@ TEST_F(MqttTest, ABrokerThatComesLaterIsFound) {
   mosquitto_->stop();
   Station station(agent_dir());
   ASSERT_TRUE(station.call("edge.add_source", source()));
-  ASSERT_TRUE(station.run_until([&] { return station.source("m").text_or("error", "").find("trying again") != std::string::npos; }));
+  ASSERT_TRUE(station.run_until(
+      [&] { return station.source("m").text_or("error", "").find("trying again") != std::string::npos; }));
   for (int i = 0; i < 40; ++i) station.turn();  // some attempts
   mosquitto_->start();
   EXPECT_TRUE(station.wait_for_state("m", "connected")) << station.source("m").text_or("error", "");
@@ -150,7 +153,8 @@ TEST_F(MqttTest, RemovingASourceClosesItsStream) {
   ASSERT_TRUE(station.wait_for_state("m", "connected"));
   EXPECT_EQ(station.call("edge.add_source", source()).error().code, Code::kExists);
   ASSERT_TRUE(station.call("edge.remove_source", {{"name", "m"}}));
-  EXPECT_TRUE(station.run_until([&] { return (*station.call("streams.status", {{"name", "s"}}))["closed"] == Dynamic(true); }));
+  EXPECT_TRUE(
+      station.run_until([&] { return (*station.call("streams.status", {{"name", "s"}}))["closed"] == Dynamic(true); }));
   EXPECT_TRUE(station.source("m").is_nil());
   EXPECT_EQ(station.call("edge.remove_source", {{"name", "m"}}).error().code, Code::kNotFound);
 }
@@ -163,15 +167,17 @@ TEST(Edge, ReplaysAFileOnceAcrossRestarts) {
     file << "city,temp\r\n";
     for (int i = 0; i < 5000; ++i) file << "\"Porto, PT\"," << i << "\r\n";
   }
-  const Map source = {{"name", "r"}, {"type", "replay"}, {"path", csv}, {"column", "temp"}, {"key_column", "city"},
-                      {"rate", 4000}, {"stream", "s"}};
+  const Map source = {{"name", "r"},          {"type", "replay"}, {"path", csv},  {"column", "temp"},
+                      {"key_column", "city"}, {"rate", 4000},     {"stream", "s"}};
   {
     Station station(directory.path());
     ASSERT_TRUE(station.call("edge.add_source", source));
     ASSERT_TRUE(station.run_until([&] { return station.source("r").int_or("records", 0) > 1000; }));
   }
   Station station(directory.path());
-  ASSERT_TRUE(station.wait_for_state("r", "finished")) << station.source("r").text_or("error", "") << station.source("r").text_or("state", "") << station.source("r").int_or("records", 0);
+  ASSERT_TRUE(station.wait_for_state("r", "finished"))
+      << station.source("r").text_or("error", "") << station.source("r").text_or("state", "")
+      << station.source("r").int_or("records", 0);
   EXPECT_EQ((*station.call("streams.status", {{"name", "s"}}))["closed"], Dynamic(true));
   EXPECT_EQ(station.read_all("s"), numbers(0, 5000));
 }
@@ -179,16 +185,19 @@ TEST(Edge, ReplaysAFileOnceAcrossRestarts) {
 TEST(Edge, RunsACommandAndStartsItAgain) {
   streams::TemporaryDirectory directory;
   Station station(directory.path());
-  ASSERT_TRUE(station.call("edge.add_source", {{"name", "once"}, {"type", "exec"}, {"stream", "once"}, {"once", true},
-                                               {"command", Array{"seq", "1", "5"}}}));
+  ASSERT_TRUE(station.call(
+      "edge.add_source",
+      {{"name", "once"}, {"type", "exec"}, {"stream", "once"}, {"once", true}, {"command", Array{"seq", "1", "5"}}}));
   ASSERT_TRUE(station.wait_for_state("once", "finished")) << station.source("once").text_or("error", "");
   EXPECT_EQ(station.read_all("once"), numbers(1, 5));
-  ASSERT_TRUE(station.call("edge.add_source", {{"name", "again"}, {"type", "exec"}, {"stream", "again"},
-                                               {"command", Array{"echo", "x"}}}));
+  ASSERT_TRUE(station.call(
+      "edge.add_source", {{"name", "again"}, {"type", "exec"}, {"stream", "again"}, {"command", Array{"echo", "x"}}}));
   ASSERT_TRUE(station.run_until([&] { return station.source("again").int_or("records", 0) >= 2; }));
-  ASSERT_TRUE(station.call("edge.add_source", {{"name", "missing"}, {"type", "exec"}, {"stream", "missing"},
-                                               {"command", Array{"/no/such/program"}}}));
-  EXPECT_TRUE(station.run_until([&] { return station.source("missing").text_or("error", "").find("installed") != std::string::npos; }));
+  ASSERT_TRUE(station.call(
+      "edge.add_source",
+      {{"name", "missing"}, {"type", "exec"}, {"stream", "missing"}, {"command", Array{"/no/such/program"}}}));
+  EXPECT_TRUE(station.run_until(
+      [&] { return station.source("missing").text_or("error", "").find("installed") != std::string::npos; }));
 }
 
 TEST(Edge, WrongSourcesAreRefusedWithAReason) {
@@ -201,12 +210,17 @@ TEST(Edge, WrongSourcesAreRefusedWithAReason) {
   };
   EXPECT_NE(refused({{"type", "opcua"}, {"stream", "s"}}).find("'mqtt'"), std::string::npos);
   EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h"}, {"topic", "t"}}).find("'stream'"), std::string::npos);
-  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "http://h"}, {"topic", "t"}, {"stream", "s"}}).find("mqtt://"), std::string::npos);
-  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h:99999"}, {"topic", "t"}, {"stream", "s"}}).find("form"), std::string::npos);
+  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "http://h"}, {"topic", "t"}, {"stream", "s"}}).find("mqtt://"),
+            std::string::npos);
+  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h:99999"}, {"topic", "t"}, {"stream", "s"}}).find("form"),
+            std::string::npos);
   EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h"}, {"stream", "s"}}).find("'topic'"), std::string::npos);
-  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h"}, {"topic", "a/#/b"}, {"stream", "s"}}).find("filter"), std::string::npos);
-  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h"}, {"topic", "t"}, {"qos", 3}, {"stream", "s"}}).find("qos"), std::string::npos);
-  EXPECT_NE(refused({{"type", "replay"}, {"path", "/no/such/file"}, {"stream", "s"}}).find("/no/such/file"), std::string::npos);
+  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h"}, {"topic", "a/#/b"}, {"stream", "s"}}).find("filter"),
+            std::string::npos);
+  EXPECT_NE(refused({{"type", "mqtt"}, {"url", "mqtt://h"}, {"topic", "t"}, {"qos", 3}, {"stream", "s"}}).find("qos"),
+            std::string::npos);
+  EXPECT_NE(refused({{"type", "replay"}, {"path", "/no/such/file"}, {"stream", "s"}}).find("/no/such/file"),
+            std::string::npos);
   EXPECT_NE(refused({{"type", "exec"}, {"stream", "s"}}).find("'command'"), std::string::npos);
   EXPECT_TRUE((*station.call("edge.sources", {}))["sources"].as_array()->empty());
 }

@@ -49,7 +49,8 @@ class Station {
   }
 
   static Instant now() {
-    return {std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()};
+    return {std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch())
+                .count()};
   }
 
   // One turn of the loop: waits up to `span` for something to do, and does it.
@@ -75,7 +76,9 @@ class Station {
     if (Edge::handles(method)) {
       edge([&](auto& out) { edge_->on_request(now(), ClientId(5), request, method, Dynamic(std::move(params)), out); });
     } else {
-      broker([&](auto& out) { broker_->on_request(now(), ClientId(5), request, method, Dynamic(std::move(params)), out); });
+      broker([&](auto& out) {
+        broker_->on_request(now(), ClientId(5), request, method, Dynamic(std::move(params)), out);
+      });
     }
     settle();
     EXPECT_TRUE(run_until([&] { return replies_.contains(request); })) << method;
@@ -153,8 +156,8 @@ class Station {
   std::uint64_t next_request_ = 1;
 };
 
-// A real MQTT broker on a free port of the loopback interface. `window` is how many messages it may have sent to a client
-// and not seen acknowledged.
+// A real MQTT broker on a free port of the loopback interface. `window` is how many messages it may have sent to a
+// client and not seen acknowledged.
 class Mosquitto {
  public:
   explicit Mosquitto(const std::string& dir, int window = 20) : dir_(dir) {
@@ -167,8 +170,9 @@ class Mosquitto {
     ::getsockname(probe, reinterpret_cast<sockaddr*>(&address), &length);
     port_ = ntohs(address.sin_port);
     ::close(probe);
-    std::ofstream(dir_ + "/mosquitto.conf") << "listener " << port_ << " 127.0.0.1\nallow_anonymous true\n"
-                                            << "max_queued_messages 0\nlog_type all\nmax_inflight_messages " << window << '\n';
+    std::ofstream(dir_ + "/mosquitto.conf")
+        << "listener " << port_ << " 127.0.0.1\nallow_anonymous true\n"
+        << "max_queued_messages 0\nlog_type all\nmax_inflight_messages " << window << '\n';
     start();
   }
   ~Mosquitto() { stop(); }
@@ -204,7 +208,8 @@ class Mosquitto {
     std::size_t total = 0;
     std::size_t in_flight = 0;
     for (std::string line; std::getline(log, line);) {
-      if (line.find("New client connected") != std::string::npos && line.find(" as " + client + " ") != std::string::npos) {
+      if (line.find("New client connected") != std::string::npos &&
+          line.find(" as " + client + " ") != std::string::npos) {
         total += in_flight;
         in_flight = 0;
       }

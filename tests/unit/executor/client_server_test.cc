@@ -1,6 +1,5 @@
-// Goal: whatever a local process sends or fails to read, the agent's socket stays up, other clients are served, and every
-// client is told of exactly once.
-// Method: a server on a socket of its own and clients that write raw bytes.
+// Goal: whatever a local process sends or fails to read, the agent's socket stays up, other clients are served, and
+// every client is told of exactly once. Method: a server on a socket of its own and clients that write raw bytes.
 #include "agent/executor/client_server.h"
 
 #include <gmock/gmock.h>
@@ -76,7 +75,10 @@ TEST_F(ClientServerTest, GreetsAndPassesFramesOnInOrder) {
 TEST_F(ClientServerTest, AnswersAreFramesToo) {
   auto client = greeted_client();
   EXPECT_TRUE(server_->send(connected_[0].client, client::Reply{4, 0, "fine", {}, {}}));
-  ASSERT_TRUE(until([&] { client->receive(); return client->reply().has_value(); }));
+  ASSERT_TRUE(until([&] {
+    client->receive();
+    return client->reply().has_value();
+  }));
   EXPECT_EQ(client->reply()->message, "fine");
   EXPECT_FALSE(server_->send(ClientId(999), client::Reply{}));
 }
@@ -111,7 +113,8 @@ TEST_F(ClientServerTest, JunkIsAnsweredAndTheConnectionClosed) {
   EXPECT_THAT(answer_to("GET / HTTP/1.1\r\n\r\n"), HasSubstr("is this a Shoal program?"));
   EXPECT_THAT(answer_to(std::string("\xff\xff\xff\xff", 4)), HasSubstr("claims 4294967295 bytes"));
   EXPECT_THAT(answer_to(std::string("\x00\x00\x00\x00", 4)), HasSubstr("claims 0 bytes"));
-  EXPECT_THAT(answer_to(framed(client::Kind::kWelcome, client::Welcome{})), HasSubstr("no client sends messages of kind 64"));
+  EXPECT_THAT(answer_to(framed(client::Kind::kWelcome, client::Welcome{})),
+              HasSubstr("no client sends messages of kind 64"));
   EXPECT_THAT(answer_to(framed(client::Kind::kSubmit, client::Group{"not a submit"})), HasSubstr("fields of its kind"));
   EXPECT_EQ(server_->counters().broken, 7U);
   ASSERT_TRUE(until([&] { return gone_.size() == 7; }));
@@ -178,7 +181,7 @@ TEST_F(ClientServerTest, AnAdoptedDescriptorIsAClientLikeOthers) {
 }
 
 TEST_F(ClientServerTest, SocketIsPrivateAndRemovedAtTheEnd) {
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(::stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600U);
   server_.reset();
@@ -234,7 +237,10 @@ TEST_F(SlowReaderTest, IsNotReadFromUntilItReads) {
   client->send(framed(client::Kind::kOpenGroup, client::Group{"waits"}));
   for (int i = 0; i < 5; ++i) reactor_->run_once(Instant{0});
   EXPECT_TRUE(frames_.empty());
-  ASSERT_TRUE(until([&] { client->receive(); return !frames_.empty(); }));
+  ASSERT_TRUE(until([&] {
+    client->receive();
+    return !frames_.empty();
+  }));
   EXPECT_LT(server_->queued_bytes(connected_[0].client), 1U << 20);
 }
 

@@ -1,6 +1,5 @@
-// Goal: commands run with their parameters, streams and files in place, their exit value counts as declared, and nothing of
-// them stays behind.
-// Method: the shell and core utilities through the real pool.
+// Goal: commands run with their parameters, streams and files in place, their exit value counts as declared, and
+// nothing of them stays behind. Method: the shell and core utilities through the real pool.
 #include <gmock/gmock.h>
 
 #include "agent/executor/executor_pool.h"
@@ -25,7 +24,9 @@ class CommandTest : public ::testing::Test {
     out.command = std::move(words);
     return out;
   }
-  static client::Attempt shell(std::uint64_t number, const std::string& script) { return command(number, {"sh", "-c", script}); }
+  static client::Attempt shell(std::uint64_t number, const std::string& script) {
+    return command(number, {"sh", "-c", script});
+  }
 
   static client::Argument argument(const std::string& name, AccessKind kind, Direction direction, client::Value value) {
     client::Argument out;
@@ -35,7 +36,9 @@ class CommandTest : public ::testing::Test {
     out.value = std::move(value);
     return out;
   }
-  static client::Argument exit_value() { return argument("$0", AccessKind::kDatum, Direction::kOut, client::Nothing{}); }
+  static client::Argument exit_value() {
+    return argument("$0", AccessKind::kDatum, Direction::kOut, client::Nothing{});
+  }
 
   void launch(client::Attempt attempt) {
     scheduler::out::Launch launch;

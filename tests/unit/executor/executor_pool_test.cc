@@ -1,7 +1,7 @@
 // Goal: every attempt that is launched gets exactly one result that says what happened, whatever becomes of the process
 // that runs it, and no process outlives the pool.
-// Method: the real pool, server and processes; executors are a fake SDK (fake/shoal/executor.py) that does what an attempt's
-// first argument says.
+// Method: the real pool, server and processes; executors are a fake SDK (fake/shoal/executor.py) that does what an
+// attempt's first argument says.
 #include "agent/executor/executor_pool.h"
 
 #include <gmock/gmock.h>
@@ -102,8 +102,8 @@ TEST(ExecutorPool, AResultSentJustBeforeTheEndCounts) {
   EXPECT_EQ(bench.finish(2, "echo").outcome, Outcome::kDone);
 }
 
-// Short attempts are handed over together, and their results come together: when one of them kills the process, the pool
-// cannot know which. Each is run again alone, so that only the culprit is blamed.
+// Short attempts are handed over together, and their results come together: when one of them kills the process, the
+// pool cannot know which. Each is run again alone, so that only the culprit is blamed.
 TEST(ExecutorPool, OnlyTheCulpritOfABatchIsBlamed) {
   PoolBench bench([](ExecutorConfig& config) { config.computing_units = 1; });
   for (std::uint64_t n = 1; n <= 3; ++n) bench.finish(n, "echo");
@@ -316,7 +316,9 @@ TEST(ExecutorPool, ShutdownLeavesNoProcessAndNoDescriptor) {
     ASSERT_TRUE(bench.until([&] { return !read_all(file).empty() && !read_all(file + "2").empty(); }));
     bench.pool->shutdown(agent::Reactor::now() + milliseconds(200));
     EXPECT_EQ(bench.pool->processes_alive(), 0U);
-    EXPECT_TRUE(bench.until([&] { return !process_exists(std::stoi(read_all(file))) && !process_exists(std::stoi(read_all(file + "2"))); }));
+    EXPECT_TRUE(bench.until([&] {
+      return !process_exists(std::stoi(read_all(file))) && !process_exists(std::stoi(read_all(file + "2")));
+    }));
   }
   EXPECT_EQ(open_descriptors(), before);
 }

@@ -1,7 +1,7 @@
 // tests/unit/executor/harness.h
 //
-// What the tests of this folder share: a temporary directory, a reactor that runs until a condition holds, a client that
-// speaks raw bytes, and a pool with everything around it.
+// What the tests of this folder share: a temporary directory, a reactor that runs until a condition holds, a client
+// that speaks raw bytes, and a pool with everything around it.
 #pragma once
 
 #include <dirent.h>
@@ -171,7 +171,8 @@ class PoolBench {
         ExecutorPool::Events{[this](scheduler::in::AttemptsDone&& done) {
                                for (auto& result : done.results) {
                                  const auto attempt = result.attempt;
-                                 EXPECT_TRUE(results.emplace(attempt, std::move(result)).second) << "two results for " << attempt;
+                                 EXPECT_TRUE(results.emplace(attempt, std::move(result)).second)
+                                     << "two results for " << attempt;
                                }
                              },
                              [this](const scheduler::in::AttemptBlocked& b) { blocked.push_back(b); },

@@ -42,7 +42,13 @@ TEST(Reactor, CallsBackOnlyWhatIsReady) {
   Signal ready;
   Signal quiet;
   int calls = 0;
-  ASSERT_TRUE(reactor->add(ready.fd(), EPOLLIN, [&](std::uint32_t) { ++calls; ready.lower(); }).has_value());
+  ASSERT_TRUE(reactor
+                  ->add(ready.fd(), EPOLLIN,
+                        [&](std::uint32_t) {
+                          ++calls;
+                          ready.lower();
+                        })
+                  .has_value());
   ASSERT_TRUE(reactor->add(quiet.fd(), EPOLLIN, [&](std::uint32_t) { FAIL(); }).has_value());
   ready.raise();
   EXPECT_EQ(reactor->run_once(Reactor::now() + seconds(5)), 1U);
@@ -75,23 +81,29 @@ TEST(Reactor, ModifyPausesAndResumes) {
   EXPECT_EQ(calls, 1);
 }
 
-// Both are ready in one turn; whichever comes first removes the other, closes it, and a new descriptor takes its number.
+// Both are ready in one turn; whichever comes first removes the other, closes it, and a new descriptor takes its
+// number.
 TEST(Reactor, RemovedInTheSameTurnIsNotCalledEvenIfItsNumberIsUsedAgain) {
   auto reactor = make_reactor();
   Signal signals[2];
   int calls = 0;
   int fresh = -1;
   for (int i = 0; i < 2; ++i) {
-    ASSERT_TRUE(reactor->add(signals[i].fd(), EPOLLIN, [&, i](std::uint32_t) {
-      ++calls;
-      const int other = signals[1 - i].fd();
-      reactor->remove(other);
-      signals[1 - i].close();
-      fresh = ::eventfd(1, EFD_CLOEXEC);
-      EXPECT_EQ(fresh, other);
-      ASSERT_TRUE(reactor->add(fresh, 0, [&](std::uint32_t) { FAIL() << "an event of the old owner"; }).has_value());
-      reactor->remove(signals[i].fd());  // itself, too
-    }).has_value());
+    ASSERT_TRUE(reactor
+                    ->add(signals[i].fd(), EPOLLIN,
+                          [&, i](std::uint32_t) {
+                            ++calls;
+                            const int other = signals[1 - i].fd();
+                            reactor->remove(other);
+                            signals[1 - i].close();
+                            fresh = ::eventfd(1, EFD_CLOEXEC);
+                            EXPECT_EQ(fresh, other);
+                            ASSERT_TRUE(
+                                reactor->add(fresh, 0, [&](std::uint32_t) { FAIL() << "an event of the old owner"; })
+                                    .has_value());
+                            reactor->remove(signals[i].fd());  // itself, too
+                          })
+                    .has_value());
     signals[i].raise();
   }
   reactor->run_once(Instant{0});
@@ -183,7 +195,9 @@ TEST(Reactor, WorkPostedByManyThreadsIsAllDone) {
 TEST(Reactor, WhatAHookPostsIsDoneWithoutWaiting) {
   auto reactor = make_reactor();
   bool done = false;
-  const auto hook = reactor->before_wait([&] { if (!done) reactor->post([&] { done = true; }); });
+  const auto hook = reactor->before_wait([&] {
+    if (!done) reactor->post([&] { done = true; });
+  });
   reactor->run_once();
   EXPECT_TRUE(done);
   reactor->remove_hook(hook);
@@ -200,7 +214,9 @@ TEST(Reactor, SignalsArriveInTheLoop) {
 
 TEST(Reactor, LeavesNoDescriptorBehind) {
   const std::size_t before = executor::open_descriptors();
-  { auto reactor = make_reactor(); }
+  {
+    auto reactor = make_reactor();
+  }
   EXPECT_EQ(executor::open_descriptors(), before);
 }
 

@@ -1,5 +1,5 @@
-// Goal: whatever arrives at the HTTP port is answered or closed within its limits, in order, and the routes say what they
-// should. Method: a gateway on a real reactor and loopback sockets; junk, halves, too much, many at once.
+// Goal: whatever arrives at the HTTP port is answered or closed within its limits, in order, and the routes say what
+// they should. Method: a gateway on a real reactor and loopback sockets; junk, halves, too much, many at once.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -71,7 +71,8 @@ class GatewayTest : public ::testing::Test {
     EXPECT_TRUE(run_until([&] {
       char bytes[4096];
       ssize_t got = 0;
-      while ((got = ::recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) text.append(bytes, static_cast<std::size_t>(got));
+      while ((got = ::recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+        text.append(bytes, static_cast<std::size_t>(got));
       closed = closed || got == 0 || (got < 0 && errno != EAGAIN);
       return closed || count(text, "HTTP/1.1 ") >= times;
     })) << text;
@@ -103,7 +104,8 @@ TEST_F(GatewayTest, RoutesAnswer) {
   const std::string missing = ask("GET /nothing\xff" + close);
   EXPECT_THAT(missing, StartsWith("HTTP/1.1 404 Not Found"));
   EXPECT_THAT(missing, HasSubstr("application/json"));
-  const std::string wrong = ask("POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+  const std::string wrong =
+      ask("POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
   EXPECT_THAT(wrong, StartsWith("HTTP/1.1 405"));
   EXPECT_THAT(wrong, HasSubstr("Allow: GET, HEAD"));
   const std::string head = ask("HEAD /healthz" + close);
@@ -144,12 +146,13 @@ TEST_F(GatewayTest, PipelinedRequestsAreAnsweredInOrder) {
 }
 
 TEST_F(GatewayTest, JunkIsRefusedAndTheGatewayLivesOn) {
-  for (const std::string& junk : {std::string("\x16\x03\x01\x02\x00\x01\x00\x01", 8), std::string("hello\r\n\r\n"),
-                                  std::string("GET /\r\n\r\n"), std::string("GET / HTTP/9.9\r\n\r\n"),
-                                  std::string("GET / HTTP/1.1\r\n\r\n"), std::string("GET / HTTP/1.1\r\nHost a\r\n\r\n"),
-                                  std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"),
-                                  std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
-                                  std::string("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n")}) {
+  for (const std::string& junk :
+       {std::string("\x16\x03\x01\x02\x00\x01\x00\x01", 8), std::string("hello\r\n\r\n"), std::string("GET /\r\n\r\n"),
+        std::string("GET / HTTP/9.9\r\n\r\n"), std::string("GET / HTTP/1.1\r\n\r\n"),
+        std::string("GET / HTTP/1.1\r\nHost a\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n")}) {
     const std::string text = ask(junk);
     EXPECT_TRUE(text.starts_with("HTTP/1.1 400") || text.starts_with("HTTP/1.1 505")) << junk << " → " << text;
   }
@@ -229,9 +232,10 @@ TEST(Exposition, EscapesWhatLabelsAndHelpMustNotHold) {
   out.family("shoal_x_total", MetricType::kCounter, "two\nlines \\ \"quoted\"");
   out.sample(std::uint64_t{3}, {{"name", "a\"b\\c\nd"}, {"other", ""}});
   out.gauge("shoal_y", "y", 0);
-  EXPECT_EQ(out.text(),
-            "# HELP shoal_x_total two\\nlines \\\\ \"quoted\"\n# TYPE shoal_x_total counter\n"
-            "shoal_x_total{name=\"a\\\"b\\\\c\\nd\",other=\"\"} 3\n# HELP shoal_y y\n# TYPE shoal_y gauge\nshoal_y 0\n");
+  EXPECT_EQ(
+      out.text(),
+      "# HELP shoal_x_total two\\nlines \\\\ \"quoted\"\n# TYPE shoal_x_total counter\n"
+      "shoal_x_total{name=\"a\\\"b\\\\c\\nd\",other=\"\"} 3\n# HELP shoal_y y\n# TYPE shoal_y gauge\nshoal_y 0\n");
 }
 
 }  // namespace

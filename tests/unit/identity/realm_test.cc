@@ -29,13 +29,11 @@ void write_file(const std::string& path, const std::string& content) {
 TEST(Keys, AgreeWithTheStandards) {
   // RFC 8032 §7.1, test 1; RFC 7748 §6.1, Alice.
   const auto key =
-      KeyPair::from_secret(*from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"))
-          .value();
+      KeyPair::from_secret(*from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")).value();
   EXPECT_EQ(to_hex(key.public_key()), "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
   EXPECT_EQ(to_hex(key.sign("")).substr(0, 32), "e5564300c360ac729086e2cc806e828a");
   const auto curve =
-      CurveKeys::from_secret(*from_hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"))
-          .value();
+      CurveKeys::from_secret(*from_hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")).value();
   EXPECT_EQ(to_hex(curve.public_key), "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
   EXPECT_FALSE(KeyPair::from_secret("short").has_value());
 }

@@ -56,8 +56,7 @@ TEST_F(Token, IsSpentByOneAgent) {
   const auto token = book_.create(issuer_, "edge", kNow).value();
   EXPECT_EQ(book_.redeem(ask_with(token, newcomer_), later(1000)).value(), "edge");
   expect_refused(book_.redeem(ask_with(token, KeyPair::generate()), later(2000)), "used by agent");
-  EXPECT_TRUE(book_.redeem(ask_with(token, newcomer_), later(3000)).has_value())
-      << "its first answer may be lost";
+  EXPECT_TRUE(book_.redeem(ask_with(token, newcomer_), later(3000)).has_value()) << "its first answer may be lost";
 }
 
 TEST_F(Token, StaysSpentOverARestart) {
@@ -90,8 +89,7 @@ TEST_F(Token, EveryReasonIsNamed) {
 }
 
 TEST_F(Token, TheBookIsBounded) {
-  for (std::size_t i = 0; i < TokenBook::kTokensMax; ++i)
-    ASSERT_TRUE(book_.create(issuer_, "", kNow).has_value());
+  for (std::size_t i = 0; i < TokenBook::kTokensMax; ++i) ASSERT_TRUE(book_.create(issuer_, "", kNow).has_value());
   EXPECT_EQ(book_.create(issuer_, "", kNow).error().code, Code::kExhausted);
   EXPECT_TRUE(book_.create(issuer_, "", later(TokenBook::kLifeMs)).has_value()) << "expired ones make room";
   EXPECT_EQ(book_.size(), 1U);

@@ -25,8 +25,7 @@ void expect_refused(TestAgent& dialler, TestAgent& dialled, const std::string& p
   EXPECT_NE(down->reason.find(part), std::string::npos) << down->reason;
   EXPECT_FALSE(down->refused);
   EXPECT_EQ(dialler.count<event::LinkUp>(), 0U);
-  EXPECT_EQ(dialled.count<event::LinkUp>() + dialled.count<event::LinkDown>() + dialled.count<event::Frame>(),
-            0U);
+  EXPECT_EQ(dialled.count<event::LinkUp>() + dialled.count<event::LinkDown>() + dialled.count<event::Frame>(), 0U);
   EXPECT_FALSE(dialled.transport->is_up(dialler.id()));
 }
 
@@ -71,9 +70,8 @@ TEST(Admission, AnExpiredCertificateIsCutAfterItsGrace) {
   EXPECT_TRUE(host.transport->is_up(guest.id()));
   ahead_ms = 49 * kHourMs;
   host.time_shift = seconds(240);
-  ASSERT_TRUE(run_until({&host, &guest}, [&] {
-    return host.count<event::LinkDown>() == 1 && guest.count<event::LinkDown>() == 1;
-  }));
+  ASSERT_TRUE(run_until({&host, &guest},
+                        [&] { return host.count<event::LinkDown>() == 1 && guest.count<event::LinkDown>() == 1; }));
   EXPECT_NE(host.take<event::LinkDown>()->reason.find("expired"), std::string::npos);
 }
 
@@ -139,8 +137,8 @@ TEST(Admission, NewKeysAreRateLimitedKnownOnesAreNot) {
     crowd.back()->open();
     crowd.back()->dial(host);
   }
-  ASSERT_TRUE(run_until(
-      {&host, &known, crowd[0].get(), crowd[1].get(), crowd[2].get(), crowd[3].get(), crowd[4].get()}, [&] {
+  ASSERT_TRUE(
+      run_until({&host, &known, crowd[0].get(), crowd[1].get(), crowd[2].get(), crowd[3].get(), crowd[4].get()}, [&] {
         std::size_t answered = 0;
         for (auto& c : crowd) answered += c->count<event::LinkDown>() + c->count<event::LinkUp>();
         return answered == crowd.size();
@@ -186,8 +184,7 @@ TEST(Admission, JunkOnThePortHarmsNobody) {
     vandals.push_back(std::make_unique<RawSocket>(endpoint));
     if (i % 4 == 0) vandals.back()->send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     if (i % 4 == 1) vandals.back()->send(identity::random_bytes(4096));
-    if (i % 4 == 2)
-      vandals.back()->send(std::string("\xff\0\0\0\0\0\0\0\x01\x7f\x03", 11) + std::string(53, '\0'));
+    if (i % 4 == 2) vandals.back()->send(std::string("\xff\0\0\0\0\0\0\0\x01\x7f\x03", 11) + std::string(53, '\0'));
     // i % 4 == 3 says nothing at all
   }
   ASSERT_TRUE(p.low->transport->send(p.high->id(), "still here").has_value());
@@ -195,8 +192,8 @@ TEST(Admission, JunkOnThePortHarmsNobody) {
   // The silent ones are cut when their time is up.
   EXPECT_TRUE(run_until({p.low.get(), p.high.get()}, [&] { return vandals[3]->closed_by_peer(); }));
   EXPECT_EQ(p.high->count<event::LinkDown>(), 0U);
-  EXPECT_TRUE(run_until({p.low.get(), p.high.get()},
-                        [&] { return p.high->transport->counters().handshakes_failed >= 10; }));
+  EXPECT_TRUE(
+      run_until({p.low.get(), p.high.get()}, [&] { return p.high->transport->counters().handshakes_failed >= 10; }));
 }
 
 // A ZeroMQ client with a CURVE key but no certificate, which says what a test wants.

@@ -24,8 +24,7 @@ TEST(TransportConfig, APortInUseIsNamed) {
 TEST(TransportConfig, MalformedAndForeignAddressesAreRefused) {
   Realm realm;
   TestAgent agent(realm, Keys{});
-  for (const char* bind :
-       {"nonsense", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://192.0.2.1:0"}) {
+  for (const char* bind : {"nonsense", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://192.0.2.1:0"}) {
     agent.config.bind = bind;
     EXPECT_EQ(refusal_of(agent.config).code, Code::kInvalid) << bind;
   }

@@ -41,8 +41,7 @@ struct Keys {
 struct Realm {
   identity::KeyPair root = identity::KeyPair::generate();
   identity::KeyPair issuer_key = identity::KeyPair::generate();
-  identity::Signed leave =
-      identity::delegate_issuer(root, issuer_key.public_key(), {identity::kRoleAgent}, wall_now());
+  identity::Signed leave = identity::delegate_issuer(root, issuer_key.public_key(), {identity::kRoleAgent}, wall_now());
   RealmId id = identity::realm_id_of(root.public_key());
   identity::Issuer issuer{issuer_key, leave};
 

@@ -17,15 +17,14 @@ class Join : public ::testing::Test {
   Join() : book_(realm_.id), issuer_(realm_, Keys{}) {
     issuer_.open();
     token_ = book_
-                 .create({issuer_.id(), {issuer_.transport->endpoint()}, issuer_.keys().curve.public_key},
-                         "edge", wall_now())
+                 .create({issuer_.id(), {issuer_.transport->endpoint()}, issuer_.keys().curve.public_key}, "edge",
+                         wall_now())
                  .value();
   }
 
   Result<identity::JoinGrant> join(const identity::JoinToken& token, const identity::AgentKeys& keys) {
-    auto answer = std::async(std::launch::async, [&] {
-      return join_realm(token, keys, {"newcomer", {{"zone", "a"}}}, seconds(5));
-    });
+    auto answer = std::async(std::launch::async,
+                             [&] { return join_realm(token, keys, {"newcomer", {{"zone", "a"}}}, seconds(5)); });
     run_until({&issuer_}, [&] {
       while (auto request = issuer_.take<event::JoinRequest>()) {
         auto grant = identity::grant_join(realm_.issuer, book_, request->ask, {token_.issuer}, wall_now());
@@ -42,9 +41,7 @@ class Join : public ::testing::Test {
     EXPECT_NE(result.error().message.find(part), std::string::npos) << result.error().message;
   }
 
-  static identity::AgentKeys new_keys() {
-    return {identity::KeyPair::generate(), identity::CurveKeys::generate()};
-  }
+  static identity::AgentKeys new_keys() { return {identity::KeyPair::generate(), identity::CurveKeys::generate()}; }
 
   Realm realm_;
   identity::TokenBook book_;
@@ -73,8 +70,7 @@ TEST_F(Join, ATokenWorksForOneAgentOnly) {
   const auto first = new_keys();
   ASSERT_TRUE(join(token_, first).has_value());
   expect_refused(join(token_, new_keys()), Code::kDenied, "used");
-  EXPECT_TRUE(join(token_, first).has_value())
-      << "the same agent may ask again: its answer may have been lost";
+  EXPECT_TRUE(join(token_, first).has_value()) << "the same agent may ask again: its answer may have been lost";
 }
 
 TEST_F(Join, WrongTokensAreRefused) {
@@ -100,18 +96,15 @@ TEST_F(Join, AWrongLinkKeyInTheTokenEndsInTimeNotInTrust) {
   auto wrong = token_;
   wrong.issuer.curve_key = identity::CurveKeys::generate().public_key;
   const auto keys = new_keys();
-  auto answer =
-      std::async(std::launch::async, [&] { return join_realm(wrong, keys, {"n", {}}, milliseconds(400)); });
-  run_until({&issuer_},
-            [&] { return answer.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  auto answer = std::async(std::launch::async, [&] { return join_realm(wrong, keys, {"n", {}}, milliseconds(400)); });
+  run_until({&issuer_}, [&] { return answer.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
   expect_refused(answer.get(), Code::kTimeout, "new token");
 }
 
 TEST_F(Join, NobodyThereIsSaidAtOnce) {
   auto nowhere = token_;
   nowhere.issuer.endpoints = {"tcp://127.0.0.1:1"};
-  expect_refused(join_realm(nowhere, new_keys(), {"n", {}}, seconds(5)), Code::kUnavailable,
-                 "nothing listens");
+  expect_refused(join_realm(nowhere, new_keys(), {"n", {}}, seconds(5)), Code::kUnavailable, "nothing listens");
   nowhere.issuer.endpoints = {"tcp://127.0.0.1:1", token_.issuer.endpoints[0]};
   EXPECT_TRUE(join(nowhere, new_keys()).has_value()) << "the next address is tried";
 }
@@ -120,8 +113,7 @@ TEST_F(Join, ANewcomerWhoWasNotAnsweredMayComeBack) {
   const auto keys = new_keys();
   auto unanswered =
       std::async(std::launch::async, [&] { return join_realm(token_, keys, {"n", {}}, milliseconds(300)); });
-  run_until({&issuer_},
-            [&] { return unanswered.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  run_until({&issuer_}, [&] { return unanswered.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
   EXPECT_EQ(unanswered.get().error().code, Code::kTimeout);
   const auto late = issuer_.take<event::JoinRequest>();
   ASSERT_TRUE(late.has_value());
@@ -138,8 +130,8 @@ TEST_F(Join, ALinkedAgentGetsItsNextCertificateOverTheLink) {
   ASSERT_TRUE(agent.transport->ask_renewal(issuer_.id(), ask).has_value());
   ASSERT_TRUE(run_until({&agent, &issuer_}, [&] { return issuer_.count<event::RenewalRequest>() == 1; }));
   const auto request = issuer_.take<event::RenewalRequest>();
-  issuer_.transport->answer_renewal(
-      request->neighbour, identity::grant_renewal(realm_.issuer, realm_.id, request->ask, wall_now()));
+  issuer_.transport->answer_renewal(request->neighbour,
+                                    identity::grant_renewal(realm_.issuer, realm_.id, request->ask, wall_now()));
   ASSERT_TRUE(run_until({&agent, &issuer_}, [&] { return agent.count<event::RenewalAnswer>() == 1; }));
   const auto answer = agent.take<event::RenewalAnswer>();
   ASSERT_TRUE(answer->answer.has_value()) << answer->answer.error().message;

@@ -83,9 +83,8 @@ TEST(Link, AnOversizeFrameFromALaxNeighbourEndsTheLink) {
   lax.dial(*p.high);
   ASSERT_TRUE(link_up(lax, *p.high));
   ASSERT_TRUE(lax.transport->send(p.high->id(), std::string(2 << 20, 'b')).has_value());
-  ASSERT_TRUE(run_until({&lax, p.high.get()}, [&] {
-    return lax.count<event::LinkDown>() == 1 && p.high->count<event::LinkDown>() == 1;
-  }));
+  ASSERT_TRUE(run_until({&lax, p.high.get()},
+                        [&] { return lax.count<event::LinkDown>() == 1 && p.high->count<event::LinkDown>() == 1; }));
   EXPECT_EQ(p.high->count<event::Frame>(), 0U);
   EXPECT_FALSE(p.high->take<event::LinkDown>()->refused);
 }
@@ -122,9 +121,8 @@ TEST(Link, BothDiallingAtOnceGetOneLink) {
     EXPECT_EQ(p.low->count<event::LinkDown>() + p.high->count<event::LinkDown>(), 0U);
     ASSERT_TRUE(p.low->transport->send(p.high->id(), "to high").has_value());
     ASSERT_TRUE(p.high->transport->send(p.low->id(), "to low").has_value());
-    ASSERT_TRUE(run_until({p.low.get(), p.high.get()}, [&] {
-      return p.low->count<event::Frame>() == 1 && p.high->count<event::Frame>() == 1;
-    }));
+    ASSERT_TRUE(run_until({p.low.get(), p.high.get()},
+                          [&] { return p.low->count<event::Frame>() == 1 && p.high->count<event::Frame>() == 1; }));
   }
 }
 
@@ -152,8 +150,7 @@ TEST(Link, APoliteCloseDeliversWhatWasSent) {
   Pair p;
   p.low->dial(*p.high);
   ASSERT_TRUE(link_up(*p.low, *p.high));
-  for (int i = 0; i < 100; ++i)
-    ASSERT_TRUE(p.low->transport->send(p.high->id(), std::string(10'000, 'a')).has_value());
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(p.low->transport->send(p.high->id(), std::string(10'000, 'a')).has_value());
   p.low->transport->close(seconds(5));
   ASSERT_TRUE(run_until({p.high.get()}, [&] { return p.high->count<event::LinkDown>() == 1; }));
   EXPECT_EQ(p.high->count<event::Frame>(), 100U);
@@ -165,8 +162,7 @@ TEST(Link, DialToAClosedPortIsRefusedAtOnce) {
   const Bytes key = p.high->keys().curve.public_key;
   p.high->transport.reset();
   p.low->transport->dial(p.high->id(), endpoint, key);
-  ASSERT_TRUE(run_until(
-      {p.low.get()}, [&] { return p.low->count<event::LinkDown>() == 1; }, std::chrono::seconds(2)));
+  ASSERT_TRUE(run_until({p.low.get()}, [&] { return p.low->count<event::LinkDown>() == 1; }, std::chrono::seconds(2)));
   const auto down = p.low->take<event::LinkDown>();
   EXPECT_TRUE(down->refused) << down->reason;
   EXPECT_EQ(down->neighbour, p.high->id());
@@ -174,8 +170,7 @@ TEST(Link, DialToAClosedPortIsRefusedAtOnce) {
 
 TEST(Link, DialToNonsenseIsAnsweredNotRefused) {
   Pair p;
-  for (const char* endpoint :
-       {"", "tcp://", "nonsense", "tcp://127.0.0.1:notaport", "ipc:///no/such/dir/x"}) {
+  for (const char* endpoint : {"", "tcp://", "nonsense", "tcp://127.0.0.1:notaport", "ipc:///no/such/dir/x"}) {
     p.low->transport->dial(p.high->id(), endpoint, p.high->keys().curve.public_key);
     ASSERT_TRUE(run_until({p.low.get()}, [&] { return p.low->count<event::LinkDown>() == 1; })) << endpoint;
     EXPECT_FALSE(p.low->take<event::LinkDown>()->refused) << endpoint;

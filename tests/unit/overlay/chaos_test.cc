@@ -127,8 +127,7 @@ struct Chaos {
       }
       auto expected = world[above->second[0]].address().path;
       expected.push_back(region);
-      if (path != expected)
-        return "the path of " + std::to_string(head.low()) + " is not the one above and itself";
+      if (path != expected) return "the path of " + std::to_string(head.low()) + " is not the one above and itself";
     }
     return "";
   }
@@ -138,8 +137,7 @@ struct Chaos {
     for (const auto& [region, agents] : by_home) {
       if (region.is_zero()) return "agent " + std::to_string(agents[0].low()) + " has no region";
       if (!world.agree(agents)) return "the region of " + std::to_string(agents[0].low()) + " does not agree";
-      if (!world.common_head(agents))
-        return "the region of " + std::to_string(agents[0].low()) + " has no head";
+      if (!world.common_head(agents)) return "the region of " + std::to_string(agents[0].low()) + " has no head";
       for (AgentId agent : agents) {
         if (world[agent].address().path != world[agents[0]].address().path) return "paths differ";
         if (world[agent].isolated()) return "agent " + std::to_string(agent.low()) + " is isolated";
@@ -154,9 +152,8 @@ struct Chaos {
     for (AgentId agent : all) {
       const Overlay& overlay = world[agent];
       text += "\n" + std::to_string(agent.low()) + (overlay.is_head() ? " head" : "") +
-              (overlay.isolated() ? " isolated" : "") + " epoch " +
-              std::to_string(overlay.head_epoch().value()) + " of " +
-              std::to_string(overlay.head().value_or(AgentId()).low()) + " path";
+              (overlay.isolated() ? " isolated" : "") + " epoch " + std::to_string(overlay.head_epoch().value()) +
+              " of " + std::to_string(overlay.head().value_or(AgentId()).low()) + " path";
       for (RegionId region : overlay.address().path) text += " " + region.brief();
       for (const Scope scope : {Scope::kHome, Scope::kParent}) {
         text += scope == Scope::kHome ? " home:" : " parent:";
@@ -169,15 +166,13 @@ struct Chaos {
       const auto agents = overlay.report("agents");
       for (const auto& other : *agents["agents"].as_array()) {
         const std::string state = other.text_or("status", "");
-        if (state == "dead" || state == "left")
-          text += " " + other.text_or("name", "").substr(6) + state.substr(0, 1);
+        if (state == "dead" || state == "left") text += " " + other.text_or("name", "").substr(6) + state.substr(0, 1);
       }
       const auto status = overlay.report("status");
       text += " voters " + std::to_string(status.int_or("voters", 0)) + " promised " +
               std::to_string(status.int_or("promised", 0));
       if (status.text_or("endpoint", "").empty()) text += " dials out";
-      text += " join " + std::to_string(status.bool_or("joining", false)) + " " +
-              status.text_or("join_error", "");
+      text += " join " + std::to_string(status.bool_or("joining", false)) + " " + status.text_or("join_error", "");
     }
     return text;
   }
@@ -191,8 +186,7 @@ struct Chaos {
         for (int tries = 0; tries < 20 && !reached; ++tries)
           reached = world.route(from, world[to].address()).has_value();
         if (!reached) {
-          return std::to_string(from.low()) + " does not reach " + std::to_string(to.low()) + ", lost " +
-                 world.loss();
+          return std::to_string(from.low()) + " does not reach " + std::to_string(to.low()) + ", lost " + world.loss();
         }
       }
     }

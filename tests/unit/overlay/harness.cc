@@ -34,8 +34,8 @@ void World::boot(AgentId agent) {
   ++host.life;
   host.silent = false;
   host.durable_at = now_;
-  host.overlay = std::make_unique<Overlay>(
-      host.config, host.disk, rng_.split("agent").split(agent.hex() + std::to_string(host.life)));
+  host.overlay = std::make_unique<Overlay>(host.config, host.disk,
+                                           rng_.split("agent").split(agent.hex() + std::to_string(host.life)));
   step(agent, in::Start{});
 }
 
@@ -201,8 +201,8 @@ void World::carry_out(AgentId agent, Output& output) {
     if (auto* changed = std::get_if<out::HeadChanged>(&output); changed != nullptr && changed->self) {
       const auto& path = hosts_.at(agent).overlay->address().path;
       const auto [it, first] = heads_.emplace(std::pair(path.back(), changed->epoch), agent);
-      EXPECT_TRUE(first || it->second == agent) << "two heads in epoch " << changed->epoch.value() << ": "
-                                                << it->second.low() << " and " << agent.low();
+      EXPECT_TRUE(first || it->second == agent)
+          << "two heads in epoch " << changed->epoch.value() << ": " << it->second.low() << " and " << agent.low();
     }
     events_.push_back({now_, agent, std::move(output)});
   }
@@ -212,8 +212,8 @@ void World::forward(AgentId from, wire::Envelope envelope) {
   const auto hop = hosts_.at(from).overlay->next_hop(envelope.target);
   if (!hop || !linked(from, *hop) || envelope.hops >= wire::Envelope::kHopsMax) {
     if (envelope.kind == kProbeKind) {
-      loss_ = "at " + std::to_string(from.low()) + " to " + (hop ? std::to_string(hop->low()) : "nowhere") +
-              " after " + std::to_string(envelope.hops);
+      loss_ = "at " + std::to_string(from.low()) + " to " + (hop ? std::to_string(hop->low()) : "nowhere") + " after " +
+              std::to_string(envelope.hops);
     }
     return;
   }
@@ -230,8 +230,7 @@ void World::forward(AgentId from, wire::Envelope envelope) {
     pair.arrival[to] = std::max(pair.arrival[to], now_ + delay);
     const std::uint64_t life = hosts_.at(to).life;
     at(pair.arrival[to], [this, from, to, generation, life, envelope = std::move(envelope)]() mutable {
-      if (pairs_[key_of(from, to)].generation != generation || hosts_.at(to).life != life || !running(to))
-        return;
+      if (pairs_[key_of(from, to)].generation != generation || hosts_.at(to).life != life || !running(to)) return;
       if (envelope.target.agent != to) {
         ++envelope.hops;
         return forward(to, std::move(envelope));
@@ -317,8 +316,7 @@ void World::at(Instant when, std::function<void()> action) {
 }
 
 void World::note(AgentId agent, std::uint64_t what) {
-  trace_hash_ =
-      combine64(trace_hash_, combine64(static_cast<std::uint64_t>(now_.us), combine64(agent.low(), what)));
+  trace_hash_ = combine64(trace_hash_, combine64(static_cast<std::uint64_t>(now_.us), combine64(agent.low(), what)));
 }
 
 }  // namespace shoal::overlay

@@ -82,8 +82,7 @@ TEST(Overlay, KilledAgentIsKnownToAllWithinSixSeconds) {
     const Instant killed = world.now();
     world.kill(victim, death);
     const auto rest = without(agents, victim);
-    ASSERT_TRUE(
-        world.run_until([&] { return world.agree(rest); }, death == Death::kLoud ? seconds(1) : seconds(6)));
+    ASSERT_TRUE(world.run_until([&] { return world.agree(rest); }, death == Death::kLoud ? seconds(1) : seconds(6)));
     std::size_t told = 0;
     for (const Event& event : world.events()) {
       const auto* down = std::get_if<out::MemberDown>(&event.output);
@@ -102,8 +101,7 @@ TEST(Overlay, StallsAndSlownessKillNobody) {
   world.stalls_per_million(20'000);
   const std::vector<AgentId> agents = grow(world, 24);
   world.run_for(seconds(120));
-  for (const Event& event : world.events())
-    EXPECT_FALSE(std::holds_alternative<out::MemberDown>(event.output));
+  for (const Event& event : world.events()) EXPECT_FALSE(std::holds_alternative<out::MemberDown>(event.output));
   EXPECT_TRUE(world.run_until([&] { return world.agree(agents); }, seconds(5)));
 }
 
@@ -142,8 +140,7 @@ TEST(Overlay, NewHeadUnderAHigherEpochTakesTheSeatAbove) {
 
   // The old head returns as an ordinary member.
   world.restart(*first);
-  ASSERT_TRUE(
-      world.run_until([&] { return world.agree(fog) && world.common_head(fog) == second; }, seconds(20)));
+  ASSERT_TRUE(world.run_until([&] { return world.agree(fog) && world.common_head(fog) == second; }, seconds(20)));
 }
 
 TEST(Overlay, PairWithAParentElectsByItsWitness) {
@@ -169,16 +166,15 @@ TEST(Overlay, MinorityElectsNobody) {
     if (minority.count(agent) == 0) majority.push_back(agent);
   }
   world.partition(minority);
-  ASSERT_TRUE(
-      world.run_until([&] { return world.common_head(majority).value_or(head) != head; }, seconds(20)));
+  ASSERT_TRUE(world.run_until([&] { return world.common_head(majority).value_or(head) != head; }, seconds(20)));
   EXPECT_TRUE(world[head].is_head());
   EXPECT_GT(world[majority[0]].head_epoch(), world[head].head_epoch());
   world.run_for(seconds(60));
   EXPECT_FALSE(world[agents[5]].is_head());
 
   world.heal();
-  ASSERT_TRUE(world.run_until([&] { return world.agree(agents) && world.common_head(agents).has_value(); },
-                              seconds(30)));
+  ASSERT_TRUE(
+      world.run_until([&] { return world.agree(agents) && world.common_head(agents).has_value(); }, seconds(30)));
   EXPECT_NE(world.common_head(agents), head);
 }
 
@@ -207,8 +203,7 @@ TEST(Overlay, AgentCutOffAloneDistrustsItself) {
   EXPECT_EQ(world[agents[4]].members(Scope::kHome).size(), 12U);
   EXPECT_TRUE(world.run_until([&] { return world.agree(without(agents, agents[4])); }, seconds(2)));
   world.heal();
-  ASSERT_TRUE(
-      world.run_until([&] { return world.agree(agents) && !world[agents[4]].isolated(); }, seconds(30)));
+  ASSERT_TRUE(world.run_until([&] { return world.agree(agents) && !world[agents[4]].isolated(); }, seconds(30)));
 }
 
 TEST(Overlay, LeavingIsNotDying) {
@@ -222,8 +217,7 @@ TEST(Overlay, LeavingIsNotDying) {
   world.run_for(milliseconds(200));
   world.kill(head, Death::kLoud);
   const auto rest = without(agents, head);
-  ASSERT_TRUE(
-      world.run_until([&] { return world.agree(rest) && world.common_head(rest).has_value(); }, seconds(4)));
+  ASSERT_TRUE(world.run_until([&] { return world.agree(rest) && world.common_head(rest).has_value(); }, seconds(4)));
   EXPECT_GT(world[rest[0]].head_epoch(), epoch);
   for (const Event& event : world.events()) {
     const auto* down = std::get_if<out::MemberDown>(&event.output);
@@ -264,8 +258,8 @@ TEST(Overlay, WholeRegionComesBackFromItsDisks) {
     world.restart(agent);
     world.run_for(milliseconds(300));
   }
-  ASSERT_TRUE(world.run_until([&] { return world.agree(agents) && world.common_head(agents).has_value(); },
-                              seconds(60)));
+  ASSERT_TRUE(
+      world.run_until([&] { return world.agree(agents) && world.common_head(agents).has_value(); }, seconds(60)));
   EXPECT_EQ(world[agents[5]].address().path, path);
   EXPECT_GT(world[agents[5]].head_epoch(), epoch);
 }
@@ -377,8 +371,7 @@ TEST(Overlay, IdleTrafficIsBounded) {
   world.run_for(seconds(60));
   EXPECT_LE((world.frames() - frames) / 60, 8 * agents.size());
   EXPECT_LE((world.bytes() - bytes) / 60, 600 * agents.size());
-  RecordProperty("messages_per_agent_s_x100",
-                 static_cast<int>((world.frames() - frames) * 100 / 60 / agents.size()));
+  RecordProperty("messages_per_agent_s_x100", static_cast<int>((world.frames() - frames) * 100 / 60 / agents.size()));
   RecordProperty("bytes_per_agent_s", static_cast<int>((world.bytes() - bytes) / 60 / agents.size()));
 }
 
@@ -427,16 +420,14 @@ TEST(Overlay, HostileFramesChangeNothing) {
   for (int i = 0; i < 2000; ++i) {
     Bytes junk;
     for (std::uint64_t n = rng.below(64); n > 0; --n) junk.push_back(static_cast<char>(rng.next()));
-    world.inject(agents[1], agents[0],
-                 frame(agents[0], static_cast<std::uint16_t>(0x0100 + rng.below(16)), junk));
+    world.inject(agents[1], agents[0], frame(agents[0], static_cast<std::uint16_t>(0x0100 + rng.below(16)), junk));
   }
   // Well formed, but beyond the limits.
   Member fat = table.at(agents[2]);
   fat.incarnation = Incarnation(fat.incarnation.value() + 1);
   fat.name.assign(kNameBytesMax + 1, 'x');
-  world.inject(
-      agents[1], agents[0],
-      frame(agents[0], kind(message::Kind::kDelta), wire::encode(message::Delta{region, {fat}, {}})));
+  world.inject(agents[1], agents[0],
+               frame(agents[0], kind(message::Kind::kDelta), wire::encode(message::Delta{region, {fat}, {}})));
   message::Announcement usurper;
   usurper.region = region;
   usurper.epoch = Epoch(99);

@@ -328,9 +328,9 @@ TEST_F(Agents, WorkQueuedAtABusyWorkerIsGivenBackToSomebodyIdle) {
   region(0, 1);
   b().executes = false;
   App second(cluster, "b", 2);
-  app->call("f", {out(1)});                          // b's only unit
+  app->call("f", {out(1)});  // b's only unit
   cluster.input(a(), in::PeerUp{b().address, "b", false, false, encode_state({{4, 100, "x86_64", {}, {}}, 0, 0, {}})});
-  cluster.advance(seconds(5));                       // a believes what gossip says once reports are old
+  cluster.advance(seconds(5));  // a believes what gossip says once reports are old
   cluster.input(a(), in::PeerUp{b().address, "b", false, false, encode_state({{4, 100, "x86_64", {}, {}}, 0, 0, {}})});
   app->call("f", {out(2)});
   app->call("f", {out(3)});

@@ -53,7 +53,8 @@ class Chaos {
     EXPECT_EQ(app_->count("failed") + app_->count("cancelled"), 0);
     app_->close();
     cluster_.advance(seconds(300));
-    for (const auto& name : alive()) EXPECT_TRUE(cluster_[name].kept.empty()) << name << " keeps values of a program that ended";
+    for (const auto& name : alive())
+      EXPECT_TRUE(cluster_[name].kept.empty()) << name << " keeps values of a program that ended";
   }
 
  private:
@@ -88,7 +89,8 @@ class Chaos {
       }
       if (!known || kind != 0) written.push_back(datum);
     }
-    const std::uint64_t task = app_->call(rng_.below(2) == 0 ? "big" : "f", accesses, policy(client::OnFailure::kRetry, 50));
+    const std::uint64_t task =
+        app_->call(rng_.below(2) == 0 ? "big" : "f", accesses, policy(client::OnFailure::kRetry, 50));
     for (const std::uint64_t datum : written) model_[datum] = step_of(inputs, task);
     if (rng_.below(10) == 0) cluster_.planned[task].push_back(outcome(Outcome::kExecutorLost, "crash"));
     if (rng_.below(10) == 0) cluster_.planned[task].push_back(outcome(Outcome::kException, "flaky"));
@@ -98,18 +100,36 @@ class Chaos {
     const auto names = alive();
     Agent& any = cluster_[names[rng_.below(names.size())]];
     switch (rng_.below(10)) {
-      case 0: any.executes = false; break;
-      case 1: cluster_.release(any); break;
-      case 2: cluster_.advance(milliseconds(rng_.between(1, 3'000))); break;
-      case 3: lossy_ = !lossy_; break;
-      case 4: cluster_.cut("a", any.name); break;
-      case 5: cluster_.heal(); break;
-      case 6: replace(rng_.below(2) == 0); break;
+      case 0:
+        any.executes = false;
+        break;
+      case 1:
+        cluster_.release(any);
+        break;
+      case 2:
+        cluster_.advance(milliseconds(rng_.between(1, 3'000)));
+        break;
+      case 3:
+        lossy_ = !lossy_;
+        break;
+      case 4:
+        cluster_.cut("a", any.name);
+        break;
+      case 5:
+        cluster_.heal();
+        break;
+      case 6:
+        replace(rng_.below(2) == 0);
+        break;
       case 7:  // an arena that was wiped, but for the master's, which is lost only with the program
         if (any.name != "a") any.kept.clear();
         break;
-      case 8: cluster_.gossip(); break;
-      case 9: cluster_.advance(milliseconds(rng_.between(1, 300))); break;
+      case 8:
+        cluster_.gossip();
+        break;
+      case 9:
+        cluster_.advance(milliseconds(rng_.between(1, 300)));
+        break;
     }
   }
 

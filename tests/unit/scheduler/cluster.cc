@@ -8,8 +8,12 @@ namespace shoal::scheduler::testing {
 
 namespace {
 
-bool writes(client::Direction d) { return d != client::Direction::kIn && d != client::Direction::kInDelete; }
-bool is_file(client::AccessKind k) { return k == client::AccessKind::kFile || k == client::AccessKind::kDirectory; }
+bool writes(client::Direction d) {
+  return d != client::Direction::kIn && d != client::Direction::kInDelete;
+}
+bool is_file(client::AccessKind k) {
+  return k == client::AccessKind::kFile || k == client::AccessKind::kDirectory;
+}
 
 }  // namespace
 
@@ -134,7 +138,8 @@ void Cluster::carry_out(Agent& agent, std::vector<Output>& outputs) {
         agent.arena[name] = text;
         fetched.ok = true;
         const bool is_path = std::holds_alternative<client::FilePath>(other->kept[fetch->key]);
-        fetched.value = is_path ? client::Value(client::FilePath{name}) : client::Value(client::Shared{name, fetch->bytes});
+        fetched.value =
+            is_path ? client::Value(client::FilePath{name}) : client::Value(client::Shared{name, fetch->bytes});
         agent.kept[fetch->key] = fetched.value;
         break;
       }
@@ -258,7 +263,8 @@ App::App(Cluster& cluster, const std::string& agent, std::uint64_t id)
 FunctionId App::function(const std::string& name, client::TaskOptions options) {
   const Bytes key = wire::encode(options);
   const FunctionId function(hash64(name), hash64(key));
-  cluster_.input(agent_, in::ClientMessage{client_, client::Register{function, name, "python", Bytes("code"), options}});
+  cluster_.input(agent_,
+                 in::ClientMessage{client_, client::Register{function, name, "python", Bytes("code"), options}});
   return function;
 }
 
@@ -272,7 +278,9 @@ std::uint64_t App::call(const std::string& name, std::vector<client::Access> acc
   return next_task_;
 }
 
-void App::submit(const client::Submit& message) { cluster_.input(agent_, in::ClientMessage{client_, message}); }
+void App::submit(const client::Submit& message) {
+  cluster_.input(agent_, in::ClientMessage{client_, message});
+}
 
 void App::put(std::uint64_t datum, const std::string& text) {
   cluster_.input(agent_, in::ClientMessage{client_, client::PutData{DatumId(datum), client::Inline{Bytes(text)}}});
@@ -305,9 +313,13 @@ void App::release(std::vector<std::uint64_t> data, std::vector<std::string> file
   cluster_.input(agent_, in::ClientMessage{client_, release});
 }
 
-void App::group(client::Kind kind, const std::string& name) { cluster_.input(agent_, in::GroupMessage{client_, kind, name}); }
+void App::group(client::Kind kind, const std::string& name) {
+  cluster_.input(agent_, in::GroupMessage{client_, kind, name});
+}
 
-void App::close() { cluster_.input(agent_, in::ClientGone{client_}); }
+void App::close() {
+  cluster_.input(agent_, in::ClientGone{client_});
+}
 
 std::optional<client::Values> App::values(std::uint64_t request) {
   for (const auto& reply : agent_.replies) {
@@ -365,9 +377,15 @@ client::Access access(client::Direction direction, std::uint64_t datum) {
   access.datum = DatumId(datum);
   return access;
 }
-client::Access in(std::uint64_t datum) { return access(client::Direction::kIn, datum); }
-client::Access out(std::uint64_t datum) { return access(client::Direction::kOut, datum); }
-client::Access inout(std::uint64_t datum) { return access(client::Direction::kInOut, datum); }
+client::Access in(std::uint64_t datum) {
+  return access(client::Direction::kIn, datum);
+}
+client::Access out(std::uint64_t datum) {
+  return access(client::Direction::kOut, datum);
+}
+client::Access inout(std::uint64_t datum) {
+  return access(client::Direction::kInOut, datum);
+}
 client::Access file(client::Direction direction, const std::string& path) {
   client::Access access;
   access.direction = direction;

@@ -26,11 +26,11 @@ struct Agent {
   wire::Address address;
   std::unique_ptr<Scheduler> machine;
   bool alive = true;
-  bool executes = true;   // finishes attempts by itself
+  bool executes = true;              // finishes attempts by itself
   std::deque<client::Attempt> held;  // launched while `executes` is false
   std::map<std::uint64_t, client::Attempt> running;
   std::map<FunctionId, client::Function> functions;
-  std::map<std::string, std::string> arena;     // contents of shared files and of files
+  std::map<std::string, std::string> arena;  // contents of shared files and of files
   std::map<ValueKey, client::Value> kept;
   std::set<ValueKey> borrowed;
   std::vector<out::Launch> launches;
@@ -77,7 +77,7 @@ class Cluster {
   std::map<std::uint64_t, std::deque<client::AttemptResult>> planned;  // by task: results instead of the default
   std::map<std::uint64_t, std::vector<std::string>> ran_on;            // by task
   std::vector<std::pair<std::string, std::string>> frames;             // (from, to) of every frame delivered
-  std::function<bool(const wire::Envelope&)> drop;  // true: the frame is lost
+  std::function<bool(const wire::Envelope&)> drop;                     // true: the frame is lost
   bool check = true;
 
  private:
@@ -109,7 +109,8 @@ class App {
 
   FunctionId function(const std::string& name, client::TaskOptions options = {});
   // Submits one call and returns its number.
-  std::uint64_t call(const std::string& function, std::vector<client::Access> accesses, client::TaskOptions options = {});
+  std::uint64_t call(const std::string& function, std::vector<client::Access> accesses,
+                     client::TaskOptions options = {});
   void submit(const client::Submit& message);
   void put(std::uint64_t datum, const std::string& text);
   void put_shared(std::uint64_t datum, const std::string& text);
@@ -145,7 +146,8 @@ client::Access inout(std::uint64_t datum);
 client::Access access(client::Direction direction, std::uint64_t datum);
 client::Access file(client::Direction direction, const std::string& path);
 client::Access collection(std::vector<client::Access> items, client::Direction direction = client::Direction::kIn);
-client::AttemptResult outcome(client::Outcome outcome, const std::string& message = {}, std::vector<std::string> kept = {});
+client::AttemptResult outcome(client::Outcome outcome, const std::string& message = {},
+                              std::vector<std::string> kept = {});
 client::TaskOptions policy(client::OnFailure on_failure, std::uint32_t retries = 3);
 client::TaskOptions constrained(std::map<std::string, std::string> constraints);
 

@@ -246,7 +246,8 @@ TEST_F(Failure, AGroupExceptionCancelsTheOtherMembersOfEveryEnclosingGroup) {
   EXPECT_EQ(app->get(2).substr(0, 10), "!cancelled");
   EXPECT_EQ(app->get(5), "4");
   EXPECT_EQ(app->reply(app->barrier())->code, 0) << "the application goes on";
-  EXPECT_EQ(app->reply(app->barrier("inner"))->code, static_cast<std::uint8_t>(Code::kNotFound)) << "and forgets the group";
+  EXPECT_EQ(app->reply(app->barrier("inner"))->code, static_cast<std::uint8_t>(Code::kNotFound))
+      << "and forgets the group";
 }
 
 TEST_F(Failure, AGroupExceptionIsNeverRetriedAndWithoutAGroupOnlyTold) {
@@ -298,7 +299,8 @@ TEST_F(Failure, AGroupNameCanBeUsedAgain) {
 
 TEST_F(Failure, UnknownConstraintsAreRefusedByName) {
   app->call("f", {out(1)}, constrained({{"gpu_count", "1"}}));
-  EXPECT_NE(app->get(1).find("the constraint \"gpu_count\" is not known here; accepted are computing_units"), std::string::npos)
+  EXPECT_NE(app->get(1).find("the constraint \"gpu_count\" is not known here; accepted are computing_units"),
+            std::string::npos)
       << app->get(1);
   app->call("f", {out(2)}, constrained({{"computing_units", "two"}}));
   EXPECT_NE(app->get(2).find("computing_units=\"two\" is not a whole number"), std::string::npos) << app->get(2);

@@ -25,9 +25,14 @@ TEST(Demand, ReadsWhatProgramsWrite) {
 }
 
 TEST(Demand, RefusesTheRestByName) {
-  for (const auto& [key, value] : std::map<std::string, std::string>{
-           {"computing_units", "-1"}, {"computing_units ", "1"}, {"memory_size", "much"}, {"memory_size", "1.x"},
-           {"label.", "x"}, {"host_queues", "q"}, {"computing_units", ""}, {"computing_units", "99999999999999999999"}}) {
+  for (const auto& [key, value] : std::map<std::string, std::string>{{"computing_units", "-1"},
+                                                                     {"computing_units ", "1"},
+                                                                     {"memory_size", "much"},
+                                                                     {"memory_size", "1.x"},
+                                                                     {"label.", "x"},
+                                                                     {"host_queues", "q"},
+                                                                     {"computing_units", ""},
+                                                                     {"computing_units", "99999999999999999999"}}) {
     const auto demand = parse_demand({{key, value}});
     ASSERT_FALSE(demand) << key << "=" << value;
     EXPECT_EQ(demand.error().code, Code::kInvalid);

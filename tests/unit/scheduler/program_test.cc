@@ -82,11 +82,11 @@ TEST_F(Program, ATrackedCollectionIsADependencyItself) {
 TEST_F(Program, CommutativeTasksRunOneAtATimeInAnyOrder) {
   app->put(1, "x");
   agent().executes = false;
-  app->call("f", {out(5)});                                             // 1: what task 2 waits for
-  app->call("f", {in(5), access(Direction::kCommutative, 1)});          // 2
-  app->call("f", {access(Direction::kCommutative, 1)});                 // 3: overtakes it
-  app->call("f", {access(Direction::kCommutative, 1)});                 // 4: one at a time
-  app->call("f", {in(1), out(6)});                                      // 5: after all of them
+  app->call("f", {out(5)});                                     // 1: what task 2 waits for
+  app->call("f", {in(5), access(Direction::kCommutative, 1)});  // 2
+  app->call("f", {access(Direction::kCommutative, 1)});         // 3: overtakes it
+  app->call("f", {access(Direction::kCommutative, 1)});         // 4: one at a time
+  app->call("f", {in(1), out(6)});                              // 5: after all of them
   ASSERT_EQ(agent().held.size(), 2u);
   EXPECT_EQ(agent().held[1].task.value(), 3u);
   cluster.finish(agent(), cluster.run(agent(), client::Attempt(agent().held[1])));

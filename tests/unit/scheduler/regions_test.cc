@@ -124,7 +124,8 @@ TEST_F(Regions, ConstraintsNobodyMeetsAnywhereAreRefused) {
   App app(cluster, "e");
   app.call("f", {out(1)}, constrained({{"label.gpu", "yes"}}));
   cluster.advance(seconds(6));
-  EXPECT_NE(app.get(1).find("label.gpu=yes, python executors, which no agent known here has"), std::string::npos) << app.get(1);
+  EXPECT_NE(app.get(1).find("label.gpu=yes, python executors, which no agent known here has"), std::string::npos)
+      << app.get(1);
 }
 
 TEST_F(Regions, ASummaryThatPromisesTooMuchIsFoundOut) {
@@ -198,7 +199,8 @@ TEST_F(Regions, FailuresComeBackThroughTheChain) {
   app.call("f", {out(1)}, policy(client::OnFailure::kRetry, 1));
   spread_news();
   const std::string error = app.get(1);
-  EXPECT_NE(error.find("failed on agent " + cluster["k1"].id.brief() + " after 2 executions: boom"), std::string::npos) << error;
+  EXPECT_NE(error.find("failed on agent " + cluster["k1"].id.brief() + " after 2 executions: boom"), std::string::npos)
+      << error;
 }
 
 }  // namespace

@@ -78,7 +78,9 @@ class Loop {
   std::vector<Output> outputs_;
 };
 
-std::size_t heap() { return mallinfo2().uordblks; }
+std::size_t heap() {
+  return mallinfo2().uordblks;
+}
 
 TEST(Throughput, AMillionTasksCostNoMemory) {
   constexpr std::uint64_t kTasks = 1'000'000;

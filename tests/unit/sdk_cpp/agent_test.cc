@@ -1,5 +1,6 @@
-// Goal: a C++ program served by an agent gets what it would compute alone: values, files, large results, nested tasks, failures.
-// Method: the program beside these tests as a driver of its own process, against the real server and pool (mini_agent.h).
+// Goal: a C++ program served by an agent gets what it would compute alone: values, files, large results, nested tasks,
+// failures. Method: the program beside these tests as a driver of its own process, against the real server and pool
+// (mini_agent.h).
 #include "tests/unit/sdk_cpp/mini_agent.h"
 
 #include <fcntl.h>
@@ -21,8 +22,9 @@ TEST(SdkAgent, AProgramRunsThroughAnAgent) {
   ASSERT_TRUE(driver.has_value());
   ASSERT_TRUE(run_until(agent.reactor(), [&] { return ending.has_value(); }));
   EXPECT_TRUE(ending->ok()) << describe(*ending);
-  EXPECT_EQ(read_all(agent.dir().at("out")),
-            "sum 10\nlist 5\nout produced\nlarge 100000\nnested 13\nfiles 16\nmany 249500\nfailure negative value -1\n");
+  EXPECT_EQ(
+      read_all(agent.dir().at("out")),
+      "sum 10\nlist 5\nout produced\nlarge 100000\nnested 13\nfiles 16\nmany 249500\nfailure negative value -1\n");
   EXPECT_GT(agent.apps_served(), 10U) << "nested calls are applications of their own";
   EXPECT_GT(agent.released(), 100U);
 }

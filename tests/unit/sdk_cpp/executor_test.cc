@@ -1,6 +1,5 @@
-// Goal: a C++ program is its own executor: an agent's pool starts it, and its tasks run, fail, crash and are cancelled as the
-// protocol says.
-// Method: the real pool and the program beside these tests; attempts written by hand.
+// Goal: a C++ program is its own executor: an agent's pool starts it, and its tasks run, fail, crash and are cancelled
+// as the protocol says. Method: the real pool and the program beside these tests; attempts written by hand.
 #include <gmock/gmock.h>
 
 #include "protocol/base/hash.h"
@@ -51,7 +50,8 @@ class CppExecutorTest : public ::testing::Test {
     launch.attempts.push_back(std::move(attempt));
     bench_.pool->launch(std::move(launch));
   }
-  const client::AttemptResult& finish(std::uint64_t number, const std::string& task, std::vector<client::Argument> arguments) {
+  const client::AttemptResult& finish(std::uint64_t number, const std::string& task,
+                                      std::vector<client::Argument> arguments) {
     launch(number, task, std::move(arguments));
     return bench_.wait_for(number);
   }
@@ -110,7 +110,8 @@ TEST_F(CppExecutorTest, ACrashIsNamed) {
 
 TEST_F(CppExecutorTest, CancelStopsARunningTask) {
   launch(1, "wait_for_file", {in(arena_.at("never"))});
-  ASSERT_TRUE(bench_.until([&] { return bench_.pool->counters().executors == 1 && bench_.pool->counters().queued == 0; }));
+  ASSERT_TRUE(
+      bench_.until([&] { return bench_.pool->counters().executors == 1 && bench_.pool->counters().queued == 0; }));
   bench_.pool->kill({{1}, false});
   EXPECT_EQ(bench_.wait_for(1).outcome, Outcome::kCancelled);
 }

@@ -84,7 +84,9 @@ TEST(SdkLocal, AFailureReachesWhoeverWaitsAndWhatDependsOnIt) {
   barrier();  // told once
 }
 
-TEST(SdkLocal, TasksMayCallTasks) { EXPECT_EQ(fibonacci(10).get(), 55); }
+TEST(SdkLocal, TasksMayCallTasks) {
+  EXPECT_EQ(fibonacci(10).get(), 55);
+}
 
 TEST(SdkLocal, WhatNeedsAnAgentSaysSo) {
   try {

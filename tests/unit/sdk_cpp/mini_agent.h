@@ -48,7 +48,7 @@ class MiniAgent {
     std::map<DatumId, client::ValueResult> data;
     std::map<std::string, std::string> files;  // where the last version is
     std::deque<client::TaskCall> calls;
-    std::uint64_t running = 0;                 // attempt
+    std::uint64_t running = 0;  // attempt
     std::vector<client::Wait> waits;
     std::vector<client::Barrier> barriers;
   };
@@ -70,7 +70,8 @@ class MiniAgent {
   void on(ClientFrame& frame) {
     App& app = apps_.at(frame.client.value());
     if (auto* r = std::get_if<client::Register>(&frame.message)) app.functions[r->function] = *r;
-    if (auto* s = std::get_if<client::Submit>(&frame.message)) app.calls.insert(app.calls.end(), s->calls.begin(), s->calls.end());
+    if (auto* s = std::get_if<client::Submit>(&frame.message))
+      app.calls.insert(app.calls.end(), s->calls.begin(), s->calls.end());
     if (auto* p = std::get_if<client::PutData>(&frame.message)) app.data[p->datum].value = p->value;
     if (auto* w = std::get_if<client::Wait>(&frame.message)) app.waits.push_back(*w);
     if (auto* b = std::get_if<client::Barrier>(&frame.message)) app.barriers.push_back(*b);

@@ -21,8 +21,7 @@ class SettingsTest : public testing::Test {
   ~SettingsTest() override { std::filesystem::remove_all(home_); }
 
   void write(const std::string& text) const { std::ofstream(home_ + "/config.toml") << text; }
-  Result<Settings> load(std::vector<std::string> flags,
-                        std::map<std::string, std::string> environment = {}) const {
+  Result<Settings> load(std::vector<std::string> flags, std::map<std::string, std::string> environment = {}) const {
     environment["SHOAL_HOME"] = home_;
     return Settings::load(flags, environment);
   }
@@ -31,8 +30,7 @@ class SettingsTest : public testing::Test {
 
 TEST_F(SettingsTest, FlagBeatsEnvironmentBeatsFileBeatsBuiltIn) {
   write("name = \"from-file\"\nlog_level = \"debug\"\npreset = \"wan\"\n");
-  auto settings =
-      load({"--name", "from-flag"}, {{"SHOAL_NAME", "from-environment"}, {"SHOAL_LOG_LEVEL", "warn"}});
+  auto settings = load({"--name", "from-flag"}, {{"SHOAL_NAME", "from-environment"}, {"SHOAL_LOG_LEVEL", "warn"}});
   ASSERT_TRUE(settings) << settings.error().message;
   EXPECT_EQ(settings->text("name"), "from-flag");
   EXPECT_EQ(settings->all().at("name").origin, "flag --name");
@@ -45,8 +43,7 @@ TEST_F(SettingsTest, FlagBeatsEnvironmentBeatsFileBeatsBuiltIn) {
 TEST_F(SettingsTest, LabelsAddUp) {
   auto settings = load({"--labels", "tier=edge", "--labels", "site=a,gpu=no"});
   ASSERT_TRUE(settings) << settings.error().message;
-  EXPECT_EQ(settings->labels(),
-            (std::map<std::string, std::string>{{"gpu", "no"}, {"site", "a"}, {"tier", "edge"}}));
+  EXPECT_EQ(settings->labels(), (std::map<std::string, std::string>{{"gpu", "no"}, {"site", "a"}, {"tier", "edge"}}));
 }
 
 TEST_F(SettingsTest, SourcesAreRead) {

@@ -104,8 +104,7 @@ TEST_F(EngineTest, AMissingSegmentIsDamage) {
 
 TEST_F(EngineTest, JournalsKeepOrderAndSurviveRestarts) {
   open();
-  for (int i = 0; i < 1'000; ++i)
-    engine->append("app-1", Bytes("record " + std::to_string(i)), i == 999 ? ++last : 0);
+  for (int i = 0; i < 1'000; ++i) engine->append("app-1", Bytes("record " + std::to_string(i)), i == 999 ? ++last : 0);
   ASSERT_TRUE(wait(last));
   reopen();
   engine->append("app-1", Bytes("more"), ++last);

@@ -24,8 +24,7 @@ TEST_F(EngineTest, KeysSurviveARestart) {
 
 TEST_F(EngineTest, RelaxedWritesSurviveACleanClose) {
   open();
-  for (int i = 0; i < 100; ++i)
-    engine->persist({{"k" + std::to_string(i), Bytes("v")}}, ++last, Durability::kProcess);
+  for (int i = 0; i < 100; ++i) engine->persist({{"k" + std::to_string(i), Bytes("v")}}, ++last, Durability::kProcess);
   ASSERT_TRUE(wait(last));
   reopen();
   EXPECT_EQ(engine->load("k")->size(), 100U);
@@ -46,8 +45,7 @@ TEST_F(EngineTest, CompletionsComeInOrderOfTheCalls) {
 
 TEST_F(EngineTest, ObjectsOfAllSizes) {
   open();
-  const std::vector<std::size_t> sizes{0,      1,      100,    16'384,    16'385,
-                                       65'535, 65'536, 65'537, 1'000'003, 5U << 20};
+  const std::vector<std::size_t> sizes{0, 1, 100, 16'384, 16'385, 65'535, 65'536, 65'537, 1'000'003, 5U << 20};
   for (std::size_t i = 0; i < sizes.size(); ++i) ASSERT_TRUE(put(object_id(i), content_of(i, sizes[i])));
   for (int life = 0; life < 2; ++life) {
     for (std::size_t i = 0; i < sizes.size(); ++i) {
@@ -153,8 +151,7 @@ TEST_F(EngineTest, ASecondEngineIsToldWhoHasTheDirectory) {
   auto second = Engine::open(config);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Code::kUnavailable);
-  EXPECT_NE(second.error().message.find(std::to_string(::getpid())), std::string::npos)
-      << second.error().message;
+  EXPECT_NE(second.error().message.find(std::to_string(::getpid())), std::string::npos) << second.error().message;
   EXPECT_NE(second.error().message.find(config.dir), std::string::npos);
   ASSERT_TRUE(persist("still", "fine"));
 }

@@ -31,8 +31,7 @@ inline Bytes content_of(std::uint64_t seed, std::size_t bytes) {
   out.resize(bytes);
   for (std::size_t i = 0; i < bytes; i += 8) {
     const std::uint64_t word = mix64(seed * 1'000'003 + i);
-    for (std::size_t j = i; j < std::min(bytes, i + 8); ++j)
-      out[j] = static_cast<char>(word >> (8 * (j - i)));
+    for (std::size_t j = i; j < std::min(bytes, i + 8); ++j) out[j] = static_cast<char>(word >> (8 * (j - i)));
   }
   return out;
 }
@@ -91,8 +90,7 @@ struct EngineTest : ::testing::Test {
   }
   std::vector<std::string> segment_files() const {
     std::vector<std::string> out;
-    for (const auto& entry : std::filesystem::directory_iterator(config.dir + "/segments"))
-      out.push_back(entry.path());
+    for (const auto& entry : std::filesystem::directory_iterator(config.dir + "/segments")) out.push_back(entry.path());
     std::sort(out.begin(), out.end());
     return out;
   }

@@ -93,8 +93,7 @@ class Cluster {
   }
 
   // ---- requests ----
-  std::uint64_t put(AgentId id, ObjectId object, Level level, std::uint32_t replicas = 2,
-                    std::uint64_t bytes = 100) {
+  std::uint64_t put(AgentId id, ObjectId object, Level level, std::uint32_t replicas = 2, std::uint64_t bytes = 100) {
     in::Put put;
     put.request = ++last_request_;
     put.manifest.object = object;
@@ -111,8 +110,7 @@ class Cluster {
     step(id, request);
     return request.request;
   }
-  std::uint64_t set(AgentId id, const std::string& name, const std::string& value,
-                    Level level = Level::kLocal) {
+  std::uint64_t set(AgentId id, const std::string& name, const std::string& value, Level level = Level::kLocal) {
     in::SetRecord request;
     request.name = name;
     request.value = Bytes(value);
@@ -128,8 +126,7 @@ class Cluster {
     if (!came) return Answer{};
     return std::get<Answer>(at(id).answers.at(request));
   }
-  Result<Manifest> locate(AgentId id, ObjectId object, Duration limit = seconds(2),
-                          std::vector<AgentId> failed = {}) {
+  Result<Manifest> locate(AgentId id, ObjectId object, Duration limit = seconds(2), std::vector<AgentId> failed = {}) {
     in::Locate request;
     request.object = object;
     request.failed = std::move(failed);
@@ -235,8 +232,7 @@ class Cluster {
         std::vector<RegionId> parent = agent.path;
         parent.pop_back();
         const bool above = is_head && peer.path == parent;
-        const bool visible =
-            peer.store && (peer.path == agent.path || above) && !severed(agent.path, peer.path);
+        const bool visible = peer.store && (peer.path == agent.path || above) && !severed(agent.path, peer.path);
         if (visible && agent.sees.insert(other).second) {
           step(id, in::PeerUp{peer.address(), peer.host, above});
         } else if (!visible && agent.sees.erase(other) > 0) {
@@ -278,8 +274,7 @@ class Cluster {
         if (mine()) finish_pull(id, manifest);
       });
     } else if (auto* persist = std::get_if<out::PersistManifest>(&output)) {
-      if (agent.disk.contains(persist->manifest.object))
-        agent.disk[persist->manifest.object] = persist->manifest;
+      if (agent.disk.contains(persist->manifest.object)) agent.disk[persist->manifest.object] = persist->manifest;
     } else if (auto* record = std::get_if<out::PersistRecord>(&output)) {
       after(milliseconds(2), [this, id, mine, ticket = record->ticket, value = record->record] {
         if (!mine()) return;

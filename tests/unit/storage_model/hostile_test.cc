@@ -65,14 +65,12 @@ TEST_F(Hostile, MutatedFramesOfRealTraffic) {
   Record record{"alias/a", Bytes("v"), Epoch(3), enemy.agent, false};
   std::vector<in::Frame> frames;
   const wire::Address to = cluster.at(victim).address();
-  frames.push_back(
-      frame_of(enemy, to, msg::Announce{5, 6, {manifest}, {{object_id(1), enemy.agent}}, {record}}));
+  frames.push_back(frame_of(enemy, to, msg::Announce{5, 6, {manifest}, {{object_id(1), enemy.agent}}, {record}}));
   frames.push_back(frame_of(enemy, to, msg::AnnounceAck{5, 6, {record}, {"alias/a"}}));
   frames.push_back(frame_of(enemy, to, msg::Replicate{manifest, enemy, -1}));
   frames.push_back(frame_of(enemy, to, msg::Place{manifest, enemy, 0, 1, 1}));
   frames.push_back(frame_of(enemy, to, msg::Copied{object_id(1), 0, 0, "", {record}}));
-  frames.push_back(
-      frame_of(enemy, to, msg::Ask{1, msg::What::kList, object_id(1), "alias/", true, seconds(1)}));
+  frames.push_back(frame_of(enemy, to, msg::Ask{1, msg::What::kList, object_id(1), "alias/", true, seconds(1)}));
   frames.push_back(frame_of(enemy, to, msg::Tell{1, {manifest}, {record}, true}));
   msg::Decide decide;
   decide.name = "alias/a";
@@ -107,8 +105,7 @@ TEST_F(Hostile, TablesStopAtTheirMaximum) {
       manifest.object = object_id(n * 1'000 + i);
       manifest.holders = std::vector<wire::Address>(200, enemy);
       announce.objects.push_back(manifest);
-      announce.records.push_back(
-          {"alias/" + std::to_string(n * 1'000 + i), Bytes("x"), Epoch(1), enemy.agent, false});
+      announce.records.push_back({"alias/" + std::to_string(n * 1'000 + i), Bytes("x"), Epoch(1), enemy.agent, false});
     }
     attack(announce);
     Manifest manifest;
@@ -134,8 +131,7 @@ TEST_F(Hostile, RequestsStopAtTheirMaximum) {
   build();
   for (AgentId id : agents) cluster.at(id).disk_full = true;
   for (std::uint64_t n = 0; n < 5; ++n) cluster.put(victim, object_id(n), Level::kRegion);
-  auto refused =
-      cluster.wait<out::PutDone>(victim, cluster.put(victim, object_id(9), Level::kRegion), microseconds(0));
+  auto refused = cluster.wait<out::PutDone>(victim, cluster.put(victim, object_id(9), Level::kRegion), microseconds(0));
   EXPECT_EQ(refused.receipt.error().code, Code::kExhausted);
   cluster.run(seconds(20));
   for (AgentId id : agents) cluster.at(id).disk_full = false;
@@ -150,8 +146,7 @@ TEST_F(Hostile, RequestsStopAtTheirMaximum) {
     const auto request = cluster.ask(victim, in::Locate{0, object_id(7'000 + n)});
     auto& answers = cluster.at(victim).answers;
     if (answers.contains(request)) {
-      refused_searches +=
-          std::get<out::Located>(answers.at(request)).manifest.error().code == Code::kExhausted ? 1 : 0;
+      refused_searches += std::get<out::Located>(answers.at(request)).manifest.error().code == Code::kExhausted ? 1 : 0;
     }
   }
   EXPECT_EQ(refused_searches, 5);
@@ -163,11 +158,9 @@ TEST_F(Hostile, AForgedCopyGivesNoReceipt) {
   for (AgentId id : agents) cluster.at(id).disk_full = true;
   const auto request = cluster.put(victim, object_id(1), Level::kRegion);
   wire::Address outsider{agent_id(77), {region_id(1)}};
-  cluster.step(victim,
-               frame_of(outsider, cluster.at(victim).address(), msg::Copied{object_id(1), -1, 0, "", {}}));
+  cluster.step(victim, frame_of(outsider, cluster.at(victim).address(), msg::Copied{object_id(1), -1, 0, "", {}}));
   outsider.path = {region_id(9)};
-  cluster.step(victim,
-               frame_of(outsider, cluster.at(victim).address(), msg::Copied{object_id(1), 0, 0, "", {}}));
+  cluster.step(victim, frame_of(outsider, cluster.at(victim).address(), msg::Copied{object_id(1), 0, 0, "", {}}));
   EXPECT_FALSE(cluster.at(victim).answers.contains(request));
 }
 

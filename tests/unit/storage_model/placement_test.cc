@@ -76,8 +76,8 @@ TEST(Placement, GoldenValues) {
   }
   std::string picked;
   for (std::uint64_t key = 0; key < 8; ++key) {
-    picked += std::to_string(directory_of(key, members, 2)[0].low()) +
-              std::to_string(rank(key, candidates)[0].low()) + " ";
+    picked +=
+        std::to_string(directory_of(key, members, 2)[0].low()) + std::to_string(rank(key, candidates)[0].low()) + " ";
   }
   EXPECT_EQ(picked, "15 43 35 55 34 45 24 43 ");
 }

@@ -15,8 +15,7 @@ struct ThreeLevels : ::testing::Test {
     cluster.settle();
   }
   bool has(const std::vector<AgentId>& agents, ObjectId object) {
-    return std::any_of(agents.begin(), agents.end(),
-                       [&](AgentId id) { return cluster.at(id).disk.contains(object); });
+    return std::any_of(agents.begin(), agents.end(), [&](AgentId id) { return cluster.at(id).disk.contains(object); });
   }
   Cluster cluster;
   std::vector<AgentId> cloud, fog, edge;
@@ -67,27 +66,22 @@ TEST_F(ThreeLevels, ALoneAgentsSecondCopyGoesToTheParentRegion) {
   EXPECT_EQ(done.receipt->level, Level::kParent);
   cluster.wait<out::PutDone>(lone, cluster.put(lone, object_id(6), Level::kLocal));
   cluster.settle();
-  EXPECT_EQ(cluster.copies(object_id(6)), 2U)
-      << "replicas=2 is completed above when the region has one agent";
+  EXPECT_EQ(cluster.copies(object_id(6)), 2U) << "replicas=2 is completed above when the region has one agent";
 }
 
 TEST_F(ThreeLevels, ImpossibleLevelsAreRefusedAtOnceWithTheReason) {
-  auto refused =
-      cluster.wait<out::PutDone>(lone, cluster.put(lone, object_id(7), Level::kRegion), microseconds(0));
+  auto refused = cluster.wait<out::PutDone>(lone, cluster.put(lone, object_id(7), Level::kRegion), microseconds(0));
   ASSERT_FALSE(refused.receipt);
   EXPECT_EQ(refused.receipt.error().code, Code::kUnavailable);
   EXPECT_NE(refused.receipt.error().message.find("no other agent"), std::string::npos);
   EXPECT_FALSE(cluster.at(lone).disk.contains(object_id(7))) << "what was refused is not kept";
 
-  refused = cluster.wait<out::PutDone>(cloud[0], cluster.put(cloud[0], object_id(8), Level::kParent),
-                                       microseconds(0));
+  refused = cluster.wait<out::PutDone>(cloud[0], cluster.put(cloud[0], object_id(8), Level::kParent), microseconds(0));
   ASSERT_FALSE(refused.receipt);
   EXPECT_NE(refused.receipt.error().message.find("root"), std::string::npos);
 
-  EXPECT_FALSE(
-      cluster.wait<out::PutDone>(cloud[0], cluster.put(cloud[0], object_id(9), Level::kLocal, 0)).receipt);
-  EXPECT_FALSE(
-      cluster.wait<out::PutDone>(cloud[0], cluster.put(cloud[0], object_id(9), Level::kLocal, 99)).receipt);
+  EXPECT_FALSE(cluster.wait<out::PutDone>(cloud[0], cluster.put(cloud[0], object_id(9), Level::kLocal, 0)).receipt);
+  EXPECT_FALSE(cluster.wait<out::PutDone>(cloud[0], cluster.put(cloud[0], object_id(9), Level::kLocal, 99)).receipt);
 }
 
 TEST_F(ThreeLevels, TheRootRegionItselfIsTheCloud) {
@@ -112,14 +106,12 @@ TEST_F(ThreeLevels, ATimeOutSaysWhatWasReachedAndWhy) {
   ASSERT_FALSE(done.receipt);
   EXPECT_EQ(done.receipt.error().code, Code::kTimeout);
   EXPECT_NE(done.receipt.error().message.find("'local'"), std::string::npos) << done.receipt.error().message;
-  EXPECT_NE(done.receipt.error().message.find("disk is full"), std::string::npos)
-      << done.receipt.error().message;
+  EXPECT_NE(done.receipt.error().message.find("disk is full"), std::string::npos) << done.receipt.error().message;
 }
 
 TEST_F(ThreeLevels, PuttingTheSameContentAgainAnswersFromWhatIsThere) {
   cluster.wait<out::PutDone>(fog[0], cluster.put(fog[0], object_id(50), Level::kRegion));
-  auto again =
-      cluster.wait<out::PutDone>(fog[0], cluster.put(fog[0], object_id(50), Level::kRegion), microseconds(0));
+  auto again = cluster.wait<out::PutDone>(fog[0], cluster.put(fog[0], object_id(50), Level::kRegion), microseconds(0));
   ASSERT_TRUE(again.receipt);
   EXPECT_EQ(again.receipt->level, Level::kRegion);
 }
@@ -164,8 +156,7 @@ TEST(Receipts, ManyPutsAreNotLost) {
   for (std::uint64_t n = 1; n <= 6; ++n) agents.push_back(cluster.add(n, {1}));
   cluster.settle();
   std::vector<std::uint64_t> requests;
-  for (std::uint64_t n = 0; n < 1'000; ++n)
-    requests.push_back(cluster.put(agents[0], object_id(n), Level::kRegion));
+  for (std::uint64_t n = 0; n < 1'000; ++n) requests.push_back(cluster.put(agents[0], object_id(n), Level::kRegion));
   for (std::uint64_t request : requests) ASSERT_TRUE(cluster.wait<out::PutDone>(agents[0], request).receipt);
   cluster.settle();
   for (std::uint64_t n = 0; n < 1'000; ++n) EXPECT_EQ(cluster.copies(object_id(n)), 2U);

@@ -14,8 +14,7 @@ struct Names : ::testing::Test {
     for (std::uint64_t n = 9; n <= 10; ++n) other.push_back(cluster.add(n, {1, 4}));
     cluster.settle();
   }
-  Result<Record> set(AgentId id, const std::string& name, const std::string& value,
-                     Level level = Level::kLocal) {
+  Result<Record> set(AgentId id, const std::string& name, const std::string& value, Level level = Level::kLocal) {
     return cluster.wait<out::RecordSet>(id, cluster.set(id, name, value, level)).record;
   }
   Result<Record> create(AgentId id, const std::string& name, const std::string& value) {
@@ -40,8 +39,7 @@ struct Names : ::testing::Test {
   }
   std::vector<AgentId> everyone() const {
     std::vector<AgentId> out;
-    for (const auto* group : {&cloud, &fog, &edge, &other})
-      out.insert(out.end(), group->begin(), group->end());
+    for (const auto* group : {&cloud, &fog, &edge, &other}) out.insert(out.end(), group->begin(), group->end());
     return out;
   }
   Cluster cluster;
@@ -136,8 +134,7 @@ TEST_F(Names, CompareAndSetLosesNothing) {
       request.expected = current->epoch;
       requests.emplace_back(id, cluster.ask(id, request));
     }
-    for (auto& [id, request] : requests)
-      increments += cluster.wait<out::RecordSet>(id, request).record ? 1 : 0;
+    for (auto& [id, request] : requests) increments += cluster.wait<out::RecordSet>(id, request).record ? 1 : 0;
   }
   EXPECT_GE(increments, 8);
   EXPECT_EQ(cluster.get(edge[1], "alias/n")->value, std::to_string(increments));
@@ -145,8 +142,7 @@ TEST_F(Names, CompareAndSetLosesNothing) {
 
 TEST_F(Names, LevelsAreDurableWhereTheySay) {
   auto durable_in = [&](const std::vector<AgentId>& group, const std::string& name) {
-    return std::count_if(group.begin(), group.end(),
-                         [&](AgentId id) { return cluster.at(id).records.contains(name); });
+    return std::count_if(group.begin(), group.end(), [&](AgentId id) { return cluster.at(id).records.contains(name); });
   };
   ASSERT_TRUE(set(edge[0], "alias/r", "x", Level::kRegion));
   EXPECT_EQ(durable_in(edge, "alias/r"), 2);
@@ -259,15 +255,13 @@ TEST_F(Names, Listing) {
   cluster.settle();
   for (AgentId id : {cloud[0], fog[0], edge[1], other[1]}) {
     auto listed =
-        cluster.wait<out::RecordsListed>(id, cluster.ask(id, in::ListRecords{0, "alias/"}), seconds(2))
-            .records;
+        cluster.wait<out::RecordsListed>(id, cluster.ask(id, in::ListRecords{0, "alias/"}), seconds(2)).records;
     std::set<std::string> got;
     for (const Record& record : listed) got.insert(record.name);
     EXPECT_EQ(got, names);
   }
-  EXPECT_EQ(
-      cluster.wait<out::RecordsListed>(fog[2], cluster.ask(fog[2], in::ListRecords{0, ""})).records.size(),
-      names.size() + 1);
+  EXPECT_EQ(cluster.wait<out::RecordsListed>(fog[2], cluster.ask(fog[2], in::ListRecords{0, ""})).records.size(),
+            names.size() + 1);
 }
 
 TEST_F(Names, ListingDoesNotWaitForTheDead) {
@@ -292,12 +286,10 @@ TEST(NamesAlone, OneAgentNeedsNobody) {
   Cluster cluster;
   const AgentId alone = cluster.add(1, {1});
   cluster.settle();
-  auto record =
-      cluster.wait<out::RecordSet>(alone, cluster.set(alone, "alias/a", "x"), milliseconds(10)).record;
+  auto record = cluster.wait<out::RecordSet>(alone, cluster.set(alone, "alias/a", "x"), milliseconds(10)).record;
   ASSERT_TRUE(record);
   EXPECT_EQ(cluster.get(alone, "alias/a")->value, "x");
-  EXPECT_FALSE(
-      cluster.wait<out::RecordSet>(alone, cluster.set(alone, "alias/a", "y", Level::kRegion)).record);
+  EXPECT_FALSE(cluster.wait<out::RecordSet>(alone, cluster.set(alone, "alias/a", "y", Level::kRegion)).record);
   cluster.kill(alone);
   cluster.restart(alone);
   cluster.settle();

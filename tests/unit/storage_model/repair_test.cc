@@ -63,8 +63,7 @@ TEST_F(Tree, WriterKilledRightAfterItsReceipt) {
     for (std::uint64_t a = 1; a <= 5; ++a) agents.push_back(fresh.add(a, {1}));
     const AgentId below = fresh.add(6, {1, 2});
     fresh.settle();
-    auto done =
-        fresh.wait<out::PutDone>(agents[n % 5], fresh.put(agents[n % 5], object_id(n), Level::kRegion));
+    auto done = fresh.wait<out::PutDone>(agents[n % 5], fresh.put(agents[n % 5], object_id(n), Level::kRegion));
     ASSERT_TRUE(done.receipt);
     fresh.kill(agents[n % 5]);
     for (AgentId reader : {agents[(n + 1) % 5], agents[(n + 2) % 5], below}) {
@@ -75,8 +74,7 @@ TEST_F(Tree, WriterKilledRightAfterItsReceipt) {
       // What a driver does: try the holders, and ask again naming those that failed.
       for (int tries = 0; tries < 3 && manifest && !found; ++tries) {
         for (const wire::Address& holder : manifest->holders) {
-          found =
-              found || (fresh.at(holder.agent).store && fresh.at(holder.agent).disk.contains(object_id(n)));
+          found = found || (fresh.at(holder.agent).store && fresh.at(holder.agent).disk.contains(object_id(n)));
           if (!found) failed.push_back(holder.agent);
         }
         if (!found) manifest = fresh.locate(reader, object_id(n), seconds(2), failed);
@@ -184,8 +182,7 @@ TEST_F(Tree, DirectoryAgentsMayComeAndGo) {
   for (std::uint64_t n = 20; n < 24; ++n) fog.push_back(cluster.add(n, {1, 2}));
   cluster.settle();
   for (std::uint64_t n = 0; n < 50; ++n) {
-    EXPECT_TRUE(readable(cluster.locate(fog.back(), object_id(n), milliseconds(250))))
-        << "without asking everyone";
+    EXPECT_TRUE(readable(cluster.locate(fog.back(), object_id(n), milliseconds(250)))) << "without asking everyone";
   }
 }
 
@@ -231,13 +228,11 @@ TEST_F(Tree, DeletedEverywhere) {
   cluster.wait<out::PutDone>(edge[0], cluster.put(edge[0], object_id(1), Level::kCloud));
   cluster.settle();
   ASSERT_GE(cluster.copies(object_id(1)), 4U);
-  auto done =
-      cluster.wait<out::DeleteDone>(other_edge[0], cluster.ask(other_edge[0], in::Delete{0, object_id(1)}));
+  auto done = cluster.wait<out::DeleteDone>(other_edge[0], cluster.ask(other_edge[0], in::Delete{0, object_id(1)}));
   ASSERT_TRUE(done.result) << done.result.error().message;
   EXPECT_EQ(cluster.copies(object_id(1)), 0U);
   cluster.settle();
-  for (AgentId id : {edge[0], fog[0], cloud[0], other_edge[0]})
-    EXPECT_FALSE(cluster.locate(id, object_id(1)));
+  for (AgentId id : {edge[0], fog[0], cloud[0], other_edge[0]}) EXPECT_FALSE(cluster.locate(id, object_id(1)));
   done = cluster.wait<out::DeleteDone>(cloud[0], cluster.ask(cloud[0], in::Delete{0, object_id(1)}));
   ASSERT_FALSE(done.result);
   EXPECT_EQ(done.result.error().code, Code::kNotFound);
@@ -246,8 +241,7 @@ TEST_F(Tree, DeletedEverywhere) {
 TEST_F(Tree, ACrashBetweenTombstoneAndEraseDoesNotBringTheObjectBack) {
   cluster.wait<out::PutDone>(edge[0], cluster.put(edge[0], object_id(1), Level::kLocal));
   const auto left_behind = cluster.at(edge[0]).disk;
-  ASSERT_TRUE(
-      cluster.wait<out::DeleteDone>(edge[0], cluster.ask(edge[0], in::Delete{0, object_id(1)})).result);
+  ASSERT_TRUE(cluster.wait<out::DeleteDone>(edge[0], cluster.ask(edge[0], in::Delete{0, object_id(1)})).result);
   cluster.kill(edge[0]);
   for (const auto& [object, manifest] : left_behind) {
     if (object == object_id(1)) cluster.at(edge[0]).disk[object] = manifest;
@@ -263,8 +257,7 @@ TEST_F(Tree, AHolderThatSleptThroughADeleteDropsItsCopy) {
   cluster.settle();
   cluster.kill(fog[0]);
   cluster.run(seconds(10));
-  ASSERT_TRUE(
-      cluster.wait<out::DeleteDone>(cloud[1], cluster.ask(cloud[1], in::Delete{0, object_id(1)})).result);
+  ASSERT_TRUE(cluster.wait<out::DeleteDone>(cloud[1], cluster.ask(cloud[1], in::Delete{0, object_id(1)})).result);
   cluster.restart(fog[0]);
   cluster.run(seconds(20));
   EXPECT_EQ(cluster.copies(object_id(1)), 0U);
@@ -277,16 +270,13 @@ TEST_F(Tree, APutThatDidNotKnowOfTheDeleteWins) {
   cluster.settle();
   cluster.cut(3);
   cluster.run(seconds(6));
-  ASSERT_TRUE(
-      cluster.wait<out::PutDone>(edge[0], cluster.put(edge[0], object_id(1), Level::kRegion)).receipt);
-  ASSERT_TRUE(
-      cluster.wait<out::DeleteDone>(cloud[1], cluster.ask(cloud[1], in::Delete{0, object_id(1)})).result);
+  ASSERT_TRUE(cluster.wait<out::PutDone>(edge[0], cluster.put(edge[0], object_id(1), Level::kRegion)).receipt);
+  ASSERT_TRUE(cluster.wait<out::DeleteDone>(cloud[1], cluster.ask(cloud[1], in::Delete{0, object_id(1)})).result);
   cluster.heal();
   cluster.run(seconds(10));
   for (AgentId id : {edge[0], edge[1]}) EXPECT_TRUE(cluster.at(id).disk.contains(object_id(1)));
   EXPECT_TRUE(readable(cluster.locate(cloud[0], object_id(1))));
-  ASSERT_TRUE(
-      cluster.wait<out::DeleteDone>(cloud[0], cluster.ask(cloud[0], in::Delete{0, object_id(1)})).result);
+  ASSERT_TRUE(cluster.wait<out::DeleteDone>(cloud[0], cluster.ask(cloud[0], in::Delete{0, object_id(1)})).result);
   EXPECT_EQ(cluster.copies(object_id(1)), 0U);
 }
 

@@ -66,7 +66,9 @@ class Cluster {
   // Sends a request; returns its number.
   std::uint64_t request(std::size_t i, std::uint64_t client, const std::string& method, Map params) {
     const std::uint64_t number = next_request_++;
-    feed(i, [&](auto& out) { brokers_[i]->on_request(now, ClientId(client), number, method, Dynamic(std::move(params)), out); });
+    feed(i, [&](auto& out) {
+      brokers_[i]->on_request(now, ClientId(client), number, method, Dynamic(std::move(params)), out);
+    });
     settle();
     return number;
   }
@@ -173,7 +175,8 @@ class Cluster {
   void advance_to(Instant at) {
     now = std::max(now, at);
     for (std::size_t i = 0; i < brokers_.size(); ++i) {
-      if (brokers_[i] && brokers_[i]->next_deadline() <= now) feed(i, [&](auto& out) { brokers_[i]->on_wake(now, out); });
+      if (brokers_[i] && brokers_[i]->next_deadline() <= now)
+        feed(i, [&](auto& out) { brokers_[i]->on_wake(now, out); });
     }
     settle();
   }
@@ -204,7 +207,7 @@ class Cluster {
   }
   void carry_out(std::size_t i, out::GetRecord& get) {
     const auto it = store.find(get.name);
-    Result<Registration> found = !store_available   ? Result<Registration>(fail(Code::kUnavailable, "store away"))
+    Result<Registration> found = !store_available    ? Result<Registration>(fail(Code::kUnavailable, "store away"))
                                  : it == store.end() ? Result<Registration>(fail(Code::kNotFound, "no such record"))
                                                      : Result<Registration>(it->second);
     feed(i, [&](auto& out) { brokers_[i]->on_record(now, get.id, found, out); });

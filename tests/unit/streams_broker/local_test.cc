@@ -151,8 +151,9 @@ TEST(BrokerLocal, BroadcastGivesEverythingToEverybody) {
   Cluster cluster(1);
   ASSERT_TRUE(cluster.call(0, 1, "streams.open", {{"name", "s"}, {"partitions", 3}}));
   ASSERT_TRUE(cluster.call(0, 1, "streams.publish", Cluster::records("s", 0, 30)));
-  const auto latest = cluster.request(0, 9, "streams.poll", {{"name", "s"}, {"mode", "broadcast"}, {"consumer", "late"},
-                                                             {"offset", "latest"}, {"timeout_ms", 60'000}});
+  const auto latest = cluster.request(
+      0, 9, "streams.poll",
+      {{"name", "s"}, {"mode", "broadcast"}, {"consumer", "late"}, {"offset", "latest"}, {"timeout_ms", 60'000}});
   for (const char* consumer : {"a", "b"}) {
     auto all = cluster.drain(0, 2, {{"name", "s"}, {"mode", "broadcast"}, {"consumer", consumer}, {"timeout_ms", 0}});
     EXPECT_EQ(all.size(), 30U);

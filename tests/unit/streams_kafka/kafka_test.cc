@@ -9,8 +9,8 @@
 #include <cstdio>
 #include <set>
 
-#include "tests/unit/streams_broker/cluster.h"
 #include "streams/log/partition_log.h"
+#include "tests/unit/streams_broker/cluster.h"
 
 namespace shoal::streams {
 namespace {
@@ -74,15 +74,16 @@ class KafkaTest : public ::testing::Test {
     }
     return false;
   }
-  static Result<Dynamic> open(Cluster& cluster, std::size_t agent, const std::string& topic, std::int64_t partitions = 1) {
-    const auto request = cluster.request(agent, 1, "streams.open", {{"name", topic}, {"url", kafka()->url(topic)},
-                                                                    {"partitions", partitions}});
+  static Result<Dynamic> open(Cluster& cluster, std::size_t agent, const std::string& topic,
+                              std::int64_t partitions = 1) {
+    const auto request = cluster.request(agent, 1, "streams.open",
+                                         {{"name", topic}, {"url", kafka()->url(topic)}, {"partitions", partitions}});
     eventually(cluster, [&] { return cluster.answer(request).has_value(); });
     return cluster.answer(request).value_or(fail(Code::kTimeout, "not opened"));
   }
   // Polls until `count` records came.
-  static std::vector<std::string> read(Cluster& cluster, std::size_t agent, std::uint64_t client, Map poll, std::size_t count,
-                                       bool* closed = nullptr) {
+  static std::vector<std::string> read(Cluster& cluster, std::size_t agent, std::uint64_t client, Map poll,
+                                       std::size_t count, bool* closed = nullptr) {
     std::vector<std::string> all;
     bool end = false;
     eventually(cluster, [&] {
@@ -130,7 +131,8 @@ TEST_F(KafkaTest, WriteReadCloseFromTwoAgents) {
   EXPECT_TRUE(closed);
   EXPECT_EQ(all.size(), 100U);
   EXPECT_EQ(std::set<std::string>(all.begin(), all.end()).size(), 100U);
-  const auto other = read(cluster, 1, 7, {{"name", "both"}, {"group", "h"}, {"mode", "shared"}, {"timeout_ms", 500}}, 100, &closed);
+  const auto other =
+      read(cluster, 1, 7, {{"name", "both"}, {"group", "h"}, {"mode", "shared"}, {"timeout_ms", 500}}, 100, &closed);
   EXPECT_EQ(std::set<std::string>(other.begin(), other.end()).size(), 100U) << "another group, through the other agent";
   cluster.check();
 }
@@ -139,7 +141,8 @@ TEST_F(KafkaTest, MeetsOtherClients) {
   Cluster cluster(1);
   ASSERT_TRUE(open(cluster, 0, "witness"));
   Array rows;
-  rows.push_back(Array{Dynamic(Bytes("ours")), Dynamic(Bytes("key")), 1'700'000'000'123, Map{{"h", Dynamic(Bytes("x"))}}});
+  rows.push_back(
+      Array{Dynamic(Bytes("ours")), Dynamic(Bytes("key")), 1'700'000'000'123, Map{{"h", Dynamic(Bytes("x"))}}});
   ASSERT_TRUE(cluster.call(0, 1, "streams.publish", {{"name", "witness"}, {"records", rows}}));
   std::string seen;
   ASSERT_TRUE(eventually(cluster, [&] {
@@ -148,7 +151,8 @@ TEST_F(KafkaTest, MeetsOtherClients) {
   }));
   EXPECT_EQ(seen, "key=ours 1700000000123 h=x\n");
   // Whatever is written after an answer to a poll from the end is read by the next one.
-  const auto first = cluster.request(0, 3, "streams.poll", {{"name", "witness"}, {"offset", "latest"}, {"timeout_ms", 0}});
+  const auto first =
+      cluster.request(0, 3, "streams.poll", {{"name", "witness"}, {"offset", "latest"}, {"timeout_ms", 0}});
   ASSERT_TRUE(eventually(cluster, [&] { return cluster.answer(first).has_value(); }));
   ASSERT_TRUE(*cluster.answer(first)) << cluster.answer(first)->error().message;
   EXPECT_TRUE(Cluster::values(*cluster.answer(first)).empty());
@@ -162,7 +166,8 @@ TEST_F(KafkaTest, APollFromAnUnknownEndIsAnErrorAndNotEmpty) {
   Cluster cluster(1);
   ASSERT_TRUE(open(cluster, 0, "unknown"));
   kafka()->kill();
-  const auto poll = cluster.request(0, 3, "streams.poll", {{"name", "unknown"}, {"offset", "latest"}, {"timeout_ms", 0}});
+  const auto poll =
+      cluster.request(0, 3, "streams.poll", {{"name", "unknown"}, {"offset", "latest"}, {"timeout_ms", 0}});
   ASSERT_TRUE(eventually(cluster, [&] { return cluster.answer(poll).has_value(); }));
   EXPECT_EQ(cluster.answer(poll)->error().code, Code::kUnavailable);
   kafka()->start();
@@ -225,7 +230,8 @@ TEST_F(KafkaTest, OurLogReadsASegmentThatKafkaWrote) {
     ASSERT_TRUE(open(cluster, 0, topic));
     const std::string compress = std::string(codec) == "none" ? "" : std::string(" -z ") + codec;
     ASSERT_EQ(std::system(("for i in $(seq 1 500); do echo a long enough line of text number $i; done | kcat -P -b " +
-                           kafka()->address() + " -t " + topic + compress).c_str()),
+                           kafka()->address() + " -t " + topic + compress)
+                              .c_str()),
               0);
     TemporaryDirectory copy;
     const std::string segment = "/00000000000000000000.log";

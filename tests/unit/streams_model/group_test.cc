@@ -152,7 +152,8 @@ TEST(Group, RandomSchedulesFinishEveryRecord) {
         finished.insert(held[consumer].begin(), held[consumer].end());
         held[consumer].clear();
         for (const auto& want : group.wants(consumer, extents)) {
-          const Offset last = want.from + static_cast<Offset>(rng.below(static_cast<std::uint64_t>(want.below - want.from)));
+          const Offset last =
+              want.from + static_cast<Offset>(rng.below(static_cast<std::uint64_t>(want.below - want.from)));
           group.deal(consumer, want, last);
           for (Offset at = want.from; at <= last; ++at) {
             for (const auto& [other, records] : held) {

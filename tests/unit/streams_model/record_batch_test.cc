@@ -61,25 +61,31 @@ TEST(RecordBatch, HasTheDocumentedLayout) {
   one.key = Bytes("k");
   auto batch = encode_batch(std::span(&one, 1));
   ASSERT_TRUE(batch);
-  const std::string body("\x10"            // length 8, zigzag
-                         "\x00"            // attributes
-                         "\x00\x00"        // timestamp and offset deltas
-                         "\x02k\x02v\x00"  // key, value, no headers
-                         , 9);
+  const std::string body(
+      "\x10"            // length 8, zigzag
+      "\x00"            // attributes
+      "\x00\x00"        // timestamp and offset deltas
+      "\x02k\x02v\x00"  // key, value, no headers
+      ,
+      9);
   ASSERT_EQ(batch->size(), 61 + body.size());
-  const std::string expected_head("\0\0\0\0\0\0\0\0"       // base offset
-                                  "\0\0\0\x3a"              // length 58
-                                  "\0\0\0\0"                // leader epoch
-                                  "\x02", 17);              // magic
+  const std::string expected_head(
+      "\0\0\0\0\0\0\0\0"  // base offset
+      "\0\0\0\x3a"        // length 58
+      "\0\0\0\0"          // leader epoch
+      "\x02",
+      17);  // magic
   EXPECT_EQ(batch->substr(0, 17), expected_head);
-  const std::string rest("\0\0"                              // attributes
-                         "\0\0\0\0"                          // last offset delta
-                         "\0\0\0\0\0\0\x03\xe8"              // base timestamp
-                         "\0\0\0\0\0\0\x03\xe8"              // max timestamp
-                         "\xff\xff\xff\xff\xff\xff\xff\xff"  // no producer
-                         "\xff\xff"                          // no epoch
-                         "\xff\xff\xff\xff"                  // no sequence
-                         "\0\0\0\x01", 40);                  // one record
+  const std::string rest(
+      "\0\0"                              // attributes
+      "\0\0\0\0"                          // last offset delta
+      "\0\0\0\0\0\0\x03\xe8"              // base timestamp
+      "\0\0\0\0\0\0\x03\xe8"              // max timestamp
+      "\xff\xff\xff\xff\xff\xff\xff\xff"  // no producer
+      "\xff\xff"                          // no epoch
+      "\xff\xff\xff\xff"                  // no sequence
+      "\0\0\0\x01",
+      40);  // one record
   EXPECT_EQ(batch->substr(21), rest + body);
   const std::uint32_t crc = crc32c(rest + body);
   std::string crc_bytes;
@@ -137,9 +143,11 @@ TEST(RecordBatch, IncompressibleContentIsStoredPlain) {
 
 // Values of Kafka's own unit test of murmur2, made positive and taken modulo.
 TEST(RecordBatch, KeysGoWhereKafkaSendsThem) {
-  const std::vector<std::pair<std::string, std::int32_t>> known = {
-      {"21", -973932308}, {"foobar", -790332482}, {"a-little-bit-long-string", -985981536},
-      {"a-little-bit-longer-string", -1486304829}, {"abc", 479470107}};
+  const std::vector<std::pair<std::string, std::int32_t>> known = {{"21", -973932308},
+                                                                   {"foobar", -790332482},
+                                                                   {"a-little-bit-long-string", -985981536},
+                                                                   {"a-little-bit-longer-string", -1486304829},
+                                                                   {"abc", 479470107}};
   for (const auto& [key, hash] : known) {
     const std::uint32_t positive = static_cast<std::uint32_t>(hash) & 0x7fffffffU;
     EXPECT_EQ(partition_of_key(key, 1'000'003), positive % 1'000'003) << key;

@@ -36,8 +36,7 @@ struct Outer {
 };
 
 TEST(Codec, RoundTripKeepsEveryField) {
-  Outer out{AgentId(1, 2), TaskId(7), {{"a", 3}, {"b", std::nullopt}}, {{"x", 9}}, Inner{"c", -4},
-            seconds(2),    true};
+  Outer out{AgentId(1, 2), TaskId(7), {{"a", 3}, {"b", std::nullopt}}, {{"x", 9}}, Inner{"c", -4}, seconds(2), true};
   auto back = decode<Outer>(encode(out));
   ASSERT_TRUE(back.has_value()) << back.error().message;
   EXPECT_EQ(*back, out);
@@ -74,8 +73,8 @@ TEST(Codec, HostileBytesAreRefused) {
 }
 
 TEST(Codec, DynamicRoundTrip) {
-  Dynamic value(Dynamic::Map{
-      {"n", 1}, {"s", "text"}, {"list", Dynamic::Array{Dynamic(true), Dynamic(2.5), Dynamic()}}});
+  Dynamic value(
+      Dynamic::Map{{"n", 1}, {"s", "text"}, {"list", Dynamic::Array{Dynamic(true), Dynamic(2.5), Dynamic()}}});
   Encoder e;
   put(e, value);
   auto back = decode<Dynamic>(e.take());

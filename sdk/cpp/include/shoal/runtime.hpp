@@ -1,7 +1,7 @@
 // sdk/cpp/include/shoal/runtime.hpp
 //
-// What stands between shoal.hpp's templates and the rest of the library: a task with its types erased, and the runtime that
-// calls go to. Programs include shoal.hpp, not this.
+// What stands between shoal.hpp's templates and the rest of the library: a task with its types erased, and the runtime
+// that calls go to. Programs include shoal.hpp, not this.
 #pragma once
 
 #include <functional>
@@ -61,7 +61,8 @@ class Runtime {
   virtual Bytes take(const client::Shared& value) = 0;
   virtual void submit(const Registration& task, std::vector<client::Access> accesses) = 0;
   virtual void put(DatumId datum, client::Value value) = 0;
-  virtual std::vector<client::ValueResult> wait(const std::vector<DatumId>& data, const std::vector<std::string>& files) = 0;
+  virtual std::vector<client::ValueResult> wait(const std::vector<DatumId>& data,
+                                                const std::vector<std::string>& files) = 0;
   virtual void barrier(const std::string& group) = 0;
   virtual void release(DatumId datum) noexcept = 0;
   virtual void group(client::Kind kind, const std::string& name) = 0;

@@ -16,8 +16,8 @@
 //     std::cout << sum.get() << '\n';                   // waits: 25
 //   }
 //
-// Started by `shoal run` (or with SHOAL_SOCKET set) the calls become tasks of the agent; otherwise they run at once, one
-// after the other, with the same result.
+// Started by `shoal run` (or with SHOAL_SOCKET set) the calls become tasks of the agent; otherwise they run at once,
+// one after the other, with the same result.
 //
 // A parameter's direction is in its type:
 //   T, const T&, In<T>       read                     pass a T, or a Future<T>
@@ -30,8 +30,8 @@
 //   template <class Self, class F> static void fields(Self& self, F&& f) { f(self.a, self.b); }
 // They travel as msgpack, so Python tasks and programs can read them.
 //
-// Errors are exceptions: Failure. Everything here may be called from any thread, except inside tasks: there only from the
-// thread that runs the task.
+// Errors are exceptions: Failure. Everything here may be called from any thread, except inside tasks: there only from
+// the thread that runs the task.
 #pragma once
 
 #include <cstdint>
@@ -237,8 +237,10 @@ client::Access written(Future<T>& future, client::Direction direction) {
   client::Access out;
   out.kind = client::AccessKind::kDatum;
   out.direction = direction;
-  if (direction == client::Direction::kInOut) out.datum = future.known().id();
-  else out.datum = future.make().id();
+  if (direction == client::Direction::kInOut)
+    out.datum = future.known().id();
+  else
+    out.datum = future.make().id();
   return out;
 }
 
@@ -250,7 +252,9 @@ struct Parameter<T&> {
     T value;
     Loaded(const client::Argument& argument, Arena& arena) : value(unpack<T>(arena.load(argument.value))) {}
     T& pass() { return value; }
-    void store(const client::Argument&, Arena& arena, std::vector<client::Value>& out) { out.push_back(arena.store(pack(value))); }
+    void store(const client::Argument&, Arena& arena, std::vector<client::Value>& out) {
+      out.push_back(arena.store(pack(value)));
+    }
   };
 };
 
@@ -261,7 +265,9 @@ struct Parameter<Out<T>> {
     T value{};
     Loaded(const client::Argument&, Arena&) {}
     Out<T> pass() { return Out<T>(value); }
-    void store(const client::Argument&, Arena& arena, std::vector<client::Value>& out) { out.push_back(arena.store(pack(value))); }
+    void store(const client::Argument&, Arena& arena, std::vector<client::Value>& out) {
+      out.push_back(arena.store(pack(value)));
+    }
   };
 };
 
@@ -346,19 +352,22 @@ std::vector<client::Value> invoke(R (*function)(P...), const std::vector<client:
 
 enum class OnFailure : std::uint8_t { kRetry = 0, kFail = 1, kIgnore = 2, kCancelSuccessors = 3 };
 
-// A function whose calls are tasks. Made by task(); keep it in a variable at namespace scope, so that executors know it.
+// A function whose calls are tasks. Made by task(); keep it in a variable at namespace scope, so that executors know
+// it.
 template <class R, class... P>
 class Task {
  public:
   Task(R (*function)(P...), const std::string& name)
-      : registration_(sdk::register_task(name, [function](const std::vector<client::Argument>& arguments, sdk::Arena& arena) {
-          return sdk::invoke(function, arguments, arena, std::index_sequence_for<P...>{});
-        })) {}
+      : registration_(
+            sdk::register_task(name, [function](const std::vector<client::Argument>& arguments, sdk::Arena& arena) {
+              return sdk::invoke(function, arguments, arena, std::index_sequence_for<P...>{});
+            })) {}
 
   // Calls it: returns at once, with the future of what the function will return (nothing for void).
   template <class... A>
   auto operator()(A&&... arguments) const {
-    static_assert(sizeof...(A) == sizeof...(P), "a task is called with as many arguments as its function has parameters");
+    static_assert(sizeof...(A) == sizeof...(P),
+                  "a task is called with as many arguments as its function has parameters");
     sdk::Runtime& runtime = sdk::runtime();
     std::vector<client::Access> accesses{sdk::Parameter<P>::access(runtime, arguments)...};
     if constexpr (std::is_void_v<R>) {
@@ -409,7 +418,9 @@ Task<R, P...> task(R (*function)(P...), const std::string& name) {
 
 // ---- waiting ----
 // Until all tasks (of the group) are final. Throws the first failure nobody has seen.
-inline void barrier(const std::string& group = {}) { sdk::runtime().barrier(group); }
+inline void barrier(const std::string& group = {}) {
+  sdk::runtime().barrier(group);
+}
 
 // Until the tasks that write the file are final; its last version is then at `path`.
 void wait_file(const std::string& path);
@@ -426,17 +437,19 @@ class Group {
  private:
   std::string name_;
 };
-inline void cancel_group(const std::string& name) { sdk::runtime().group(client::Kind::kCancelGroup, name); }
+inline void cancel_group(const std::string& name) {
+  sdk::runtime().group(client::Kind::kCancelGroup, name);
+}
 
 // ---- the store ----
 namespace store {
 
 struct PutOptions {
-  std::uint32_t replicas = 0;         // 0: the agent's default
-  std::string wait_for = "local";     // memory, process, local, region, parent, cloud
+  std::uint32_t replicas = 0;      // 0: the agent's default
+  std::string wait_for = "local";  // memory, process, local, region, parent, cloud
 };
 struct Receipt {
-  std::string object;                 // hexadecimal
+  std::string object;  // hexadecimal
   std::string level;
   std::int64_t copies = 0;
 };

@@ -13,12 +13,24 @@ namespace shoal::test {
 
 namespace {
 
-int add_function(int a, int b) { return a + b; }
-Point scale_function(const Point& p, double factor) { return {p.x * factor, p.y * factor, p.labels}; }
-void append_function(std::vector<int>& list, int item) { list.push_back(item); }
-void produce_function(Out<std::string> out) { out = "produced"; }
-void copy_file_function(InFile from, OutFile to) { std::ofstream(to.path) << std::ifstream(from.path).rdbuf(); }
-void append_line_function(InOutFile file, std::string line) { std::ofstream(file.path, std::ios::app) << line << '\n'; }
+int add_function(int a, int b) {
+  return a + b;
+}
+Point scale_function(const Point& p, double factor) {
+  return {p.x * factor, p.y * factor, p.labels};
+}
+void append_function(std::vector<int>& list, int item) {
+  list.push_back(item);
+}
+void produce_function(Out<std::string> out) {
+  out = "produced";
+}
+void copy_file_function(InFile from, OutFile to) {
+  std::ofstream(to.path) << std::ifstream(from.path).rdbuf();
+}
+void append_line_function(InOutFile file, std::string line) {
+  std::ofstream(file.path, std::ios::app) << line << '\n';
+}
 int fail_function(int value) {
   if (value < 0) throw std::invalid_argument("negative value " + std::to_string(value));
   return value;
@@ -28,14 +40,18 @@ std::string repeat_function(std::string text, int times) {
   for (int i = 0; i < times; ++i) out += text;
   return out;
 }
-Bytes reverse_function(Bytes bytes) { return Bytes(std::string(bytes.rbegin(), bytes.rend())); }
+Bytes reverse_function(Bytes bytes) {
+  return Bytes(std::string(bytes.rbegin(), bytes.rend()));
+}
 int fibonacci_function(int n) {
   if (n < 2) return n;
   const Future<int> a = fibonacci(n - 1);
   const Future<int> b = fibonacci(n - 2);
   return a.get() + b.get();
 }
-void crash_function() { ::kill(::getpid(), SIGSEGV); }
+void crash_function() {
+  ::kill(::getpid(), SIGSEGV);
+}
 void wait_function(std::string path) {
   while (!std::filesystem::exists(path)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
 }

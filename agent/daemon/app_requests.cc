@@ -21,6 +21,11 @@ bool is_python(const std::string& program) {
   return program.ends_with(".py");
 }
 
+client::Event output_event(AppId app, int stream, std::string_view text) {
+  return {"app.output",
+          wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()}, {"stream", stream}, {"text", Bytes(text)}})};
+}
+
 std::string state_of(const AppState& state) {
   if (state.running) return "running";
   return state.exit_code == 0 ? "done" : "failed";
@@ -126,10 +131,7 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
   }
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}));
   // What it wrote before somebody watched comes first.
-  if (auto text = read_file(state->log_path); text && !text->empty()) {
-    send_event(from, {"app.output", wire::Dynamic(wire::Dynamic::Map{
-                                        {"app", app->hex()}, {"stream", 1}, {"text", Bytes(std::move(*text))}})});
-  }
+  apps->replay(*app, [&](int stream, std::string_view text) { send_event(from, output_event(*app, stream, text)); });
   if (!state->running) {
     send_event(from, {"app.exit", wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}, {"code", state->exit_code}})});
     return;
@@ -141,8 +143,7 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
 void Daemon::Impl::on_app_output(AppId app, int stream, std::string_view text) {
   auto it = watchers.find(app);
   if (it == watchers.end()) return;
-  const client::Event event{
-      "app.output", wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()}, {"stream", stream}, {"text", Bytes(text)}})};
+  const client::Event event = output_event(app, stream, text);
   for (const auto& watcher : it->second) send_event(watcher, event);
 }
 

@@ -14,6 +14,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "agent/daemon/home.h"
+
 namespace shoal::daemon {
 namespace {
 
@@ -41,7 +43,13 @@ Result<Pipe> make_pipe() {
 }  // namespace
 
 struct AppRunner::Driver {
+  struct Span {  // this many bytes of the log came from one stream
+    int stream = 1;
+    std::size_t bytes = 0;
+  };
+
   AppState state;
+  std::vector<Span> spans;
   int pid_fd = -1;
   int log_fd = -1;
   std::size_t log_bytes = 0;
@@ -157,8 +165,14 @@ bool AppRunner::read_output(Driver& driver, int stream) {
   const std::string_view text(buffer.data(), static_cast<std::size_t>(n));
   if (driver.log_fd >= 0 && driver.log_bytes < kLogBytesMax) {
     driver.log_bytes += text.size();
-    if (::write(driver.log_fd, text.data(), text.size()) < 0)
+    const ssize_t written = ::write(driver.log_fd, text.data(), text.size());
+    if (written < 0) {
       driver.log_bytes = kLogBytesMax;  // full disk: keep running
+    } else if (!driver.spans.empty() && (driver.spans.back().stream == stream || driver.spans.size() >= kSpansMax)) {
+      driver.spans.back().bytes += static_cast<std::size_t>(written);
+    } else {
+      driver.spans.push_back({stream, static_cast<std::size_t>(written)});
+    }
   }
   on_output_(driver.state.app, stream, text);
   return true;
@@ -225,6 +239,19 @@ Result<> AppRunner::stop(AppId app, Duration grace) {
 const AppState* AppRunner::find(AppId app) const {
   auto it = drivers_.find(app);
   return it == drivers_.end() ? nullptr : &it->second->state;
+}
+
+void AppRunner::replay(AppId app, const std::function<void(int stream, std::string_view text)>& take) const {
+  auto it = drivers_.find(app);
+  if (it == drivers_.end()) return;
+  auto text = read_file(it->second->state.log_path);
+  if (!text) return;
+  std::string_view rest = *text;
+  for (const auto& span : it->second->spans) {
+    const std::string_view part = rest.substr(0, span.bytes);
+    rest.remove_prefix(part.size());
+    if (!part.empty()) take(span.stream, part);
+  }
 }
 
 std::vector<AppState> AppRunner::list() const {

@@ -46,6 +46,7 @@ class AppRunner {
   using OnExit = std::function<void(const AppState&)>;
   static constexpr std::size_t kFinishedMax = 1000;  // remembered; older ones are forgotten, their logs removed
   static constexpr std::size_t kRunningMax = 1000;
+  static constexpr std::size_t kSpansMax = 100'000;  // changes between stdout and stderr that are remembered by driver
 
   AppRunner(agent::Reactor& reactor, std::string logs_dir, OnOutput on_output, OnExit on_exit);
   ~AppRunner();  // kills what still runs
@@ -57,6 +58,8 @@ class AppRunner {
   // SIGTERM to the driver's process group, SIGKILL after `grace`. kNotFound when it does not run.
   Result<> stop(AppId app, Duration grace);
   const AppState* find(AppId app) const;
+  // What the driver has written so far, in order and by stream, from its log file. Nothing for unknown applications.
+  void replay(AppId app, const std::function<void(int stream, std::string_view text)>& take) const;
   std::vector<AppState> list() const;
   std::size_t running() const;
 

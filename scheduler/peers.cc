@@ -25,6 +25,11 @@ void Peers::up(const in::PeerUp& up, AgentIndex agent) {
   if (agent == above_head_ && above_) peer.behind = *above_;
 }
 
+bool Peers::remove(AgentIndex agent) {
+  std::erase_if(unstartable_, [&](const auto& entry) { return entry.first.first == agent; });
+  return peers_.erase(agent) > 0;
+}
+
 void Peers::set_above(AgentIndex head, const Bytes& summary) {
   above_head_ = head;
   above_.reset();
@@ -114,7 +119,7 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
   for (const auto& [agent, peer] : peers_) {
     if (peer.down) continue;
     const RegionId native = peer.address.path.empty() ? home : peer.address.path.back();
-    if (!peer.child && !peer.unstartable.contains(wanted.app) && !region_left(left, native) &&
+    if (!peer.child && !unstartable_.contains({agent, wanted.app}) && !region_left(left, native) &&
         can_meet(peer.state.resources, *wanted.demand)) {
       const std::uint64_t room = room_here(peer, now);
       if (room >= wanted.charge64) offer(peer, false, room);
@@ -144,23 +149,19 @@ void Peers::set_impossible(AgentIndex agent, const Demand& demand, Instant now) 
 
 void Peers::set_unstartable(AgentIndex agent, AppId app, Instant now) {
   constexpr Duration kBelieved = seconds(10);
-  constexpr std::size_t kUnstartableMax = 256;
-  Peer* peer = find(agent);
-  if (peer == nullptr) return;
-  if (peer->unstartable.size() >= kUnstartableMax) peer->unstartable.clear();
-  peer->unstartable[app] = now + kBelieved;
+  constexpr std::size_t kUnstartableMax = 4096;
+  if (find(agent) == nullptr) return;
+  if (unstartable_.size() >= kUnstartableMax) unstartable_.clear();
+  unstartable_[{agent, app}] = now + kBelieved;
 }
 
 void Peers::forget_unstartable(Instant now) {
-  for (auto& [agent, peer] : peers_)
-    std::erase_if(peer.unstartable, [&](const auto& entry) { return entry.second <= now; });
+  std::erase_if(unstartable_, [&](const auto& entry) { return entry.second <= now; });
 }
 
 Instant Peers::next_unstartable() const {
   Instant next = Instant::never();
-  for (const auto& [agent, peer] : peers_) {
-    for (const auto& [app, until] : peer.unstartable) next = std::min(next, until);
-  }
+  for (const auto& [pair, until] : unstartable_) next = std::min(next, until);
   return next;
 }
 

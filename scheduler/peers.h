@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "scheduler/agents.h"
@@ -35,8 +36,6 @@ struct Peer {
   std::uint64_t given_here64 = 0;  // since `room` (or at all, while only gossip is known)
   std::uint64_t given_behind64 = 0;
   std::map<Demand, Instant> impossible;  // what it said nobody behind it can run, and until when that is believed
-  std::map<AppId, Instant>
-      unstartable;  // applications whose executors it could not start, and until when it is not asked
 };
 
 struct Place {
@@ -61,7 +60,7 @@ class Peers {
 
   void up(const in::PeerUp& up, AgentIndex agent);
   // Forgets it. False when it was not known.
-  bool remove(AgentIndex agent) { return peers_.erase(agent) > 0; }
+  bool remove(AgentIndex agent);
   void set_above(AgentIndex head, const Bytes& summary);
 
   Peer* find(AgentIndex agent) {
@@ -106,6 +105,8 @@ class Peers {
   AgentIndex above_head_ = kNone;
   std::optional<Summary> above_;
   std::map<AgentIndex, Peer> peers_;
+  // Applications whose executors a peer could not start, and until when it is not asked.
+  std::map<std::pair<AgentIndex, AppId>, Instant> unstartable_;
 };
 
 }  // namespace shoal::scheduler

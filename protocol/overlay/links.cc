@@ -10,13 +10,11 @@ LinkTable::LinkTable(AgentId self, bool dialable, std::int64_t scale)
     : self_(self), dialable_(dialable), scale_(scale) {}
 
 Link* LinkTable::find(AgentId neighbour) {
-  auto it = links_.find(neighbour);
-  return it == links_.end() ? nullptr : &it->second;
+  return index_.find(neighbour);
 }
 
 const Link* LinkTable::find(AgentId neighbour) const {
-  auto it = links_.find(neighbour);
-  return it == links_.end() ? nullptr : &it->second;
+  return index_.find(neighbour);
 }
 
 bool LinkTable::up(AgentId neighbour) const {
@@ -101,7 +99,7 @@ void LinkTable::drive(Instant now, std::vector<Output>& out) {
       case Link::State::kUp:
         if (!wanted && now - link.heard > kUnwantedAfter * scale_) {
           out.emplace_back(out::HangUp{it->first});
-          it = links_.erase(it);
+          it = erase(it);
           continue;
         }
         break;
@@ -113,7 +111,7 @@ void LinkTable::drive(Instant now, std::vector<Output>& out) {
         break;
       case Link::State::kDown:
         if (!wanted) {
-          it = links_.erase(it);
+          it = erase(it);
           continue;
         }
         if (now >= link.next_dial && may_dial(link, now)) dial(link, now, out);
@@ -128,6 +126,12 @@ void LinkTable::hang_up_all(std::vector<Output>& out) {
     if (link.state != Link::State::kDown) out.emplace_back(out::HangUp{id});
   }
   links_.clear();
+  index_.clear();
+}
+
+std::map<AgentId, Link>::iterator LinkTable::erase(std::map<AgentId, Link>::iterator it) {
+  index_.erase(it->first);
+  return links_.erase(it);
 }
 
 bool LinkTable::dials(const Contact& peer) const {
@@ -144,22 +148,23 @@ void LinkTable::forgive(Duration lateness, Instant now) {
 void LinkTable::check_invariants() const {
   SHOAL_CHECK(links_.size() <= kLinksMax, "too many links");
   SHOAL_CHECK(links_.count(self_) == 0, "a link to itself");
+  SHOAL_CHECK(index_.size() == links_.size(), "a link is missing from the index");
   for (const auto& [id, link] : links_) SHOAL_CHECK(id == link.peer.agent, "a link is filed under another id");
 }
 
 Link* LinkTable::find_or_add(const Contact& peer, Instant now) {
   if (peer.agent == self_ || peer.agent.is_zero()) return nullptr;
-  auto it = links_.find(peer.agent);
-  if (it == links_.end()) {
+  Link* link = find(peer.agent);
+  if (link == nullptr) {
     if (links_.size() >= kLinksMax) return nullptr;
-    Link link;
-    link.changed = now;
-    link.heard = now;
-    it = links_.emplace(peer.agent, std::move(link)).first;
-    it->second.peer.agent = peer.agent;
+    link = &links_[peer.agent];
+    index_.insert(peer.agent, link);
+    link->changed = now;
+    link->heard = now;
+    link->peer.agent = peer.agent;
   }
-  if (!peer.endpoint.empty()) it->second.peer = peer;
-  return &it->second;
+  if (!peer.endpoint.empty()) link->peer = peer;
+  return link;
 }
 
 void LinkTable::dial(Link& link, Instant now, std::vector<Output>& out) {

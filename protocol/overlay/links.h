@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/overlay/agent_index.h"
 #include "protocol/overlay/limits.h"
 #include "protocol/overlay/overlay.h"
 
@@ -75,6 +76,7 @@ class LinkTable {
 
  private:
   Link* find_or_add(const Contact& peer, Instant now);
+  std::map<AgentId, Link>::iterator erase(std::map<AgentId, Link>::iterator it);
   void dial(Link& link, Instant now, std::vector<Output>& out);
   bool may_dial(const Link& link, Instant now) const;
 
@@ -82,6 +84,7 @@ class LinkTable {
   bool dialable_;
   std::int64_t scale_;
   std::map<AgentId, Link> links_;
+  AgentIndex<Link> index_;  // of links_
 };
 
 }  // namespace shoal::overlay

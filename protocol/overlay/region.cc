@@ -21,17 +21,10 @@ bool well_formed(const Member& record) {
   });
 }
 
-namespace {
-bool before(const std::pair<AgentId, const Member*>& entry, AgentId agent) {
-  return entry.first < agent;
-}
-}  // namespace
-
 Region::Region(RegionId id, std::string name, AgentId self) : id_(id), name_(std::move(name)), self_(self) {}
 
 const Member* Region::find(AgentId agent) const {
-  const auto at = std::lower_bound(index_.begin(), index_.end(), agent, before);
-  return at == index_.end() || at->first != agent ? nullptr : at->second;
+  return index_.find(agent);
 }
 
 const Region::Gone* Region::find_gone(AgentId agent) const {
@@ -190,7 +183,7 @@ void Region::insert(Member record) {
     digest_ ^= fingerprint(record);
     natives_ += is_native(record) ? 1 : 0;
     const Member* member = &living_.emplace(id, std::move(record)).first->second;
-    index_.insert(std::lower_bound(index_.begin(), index_.end(), id, before), {id, member});
+    index_.insert(id, member);
     return;
   }
   Member& known = it->second;
@@ -211,7 +204,7 @@ void Region::bury(AgentId agent, Status status, bool proven, Instant now) {
   natives_ -= is_native(gone.record) ? 1 : 0;
   gone.record.status = status;
   living_.erase(it);
-  index_.erase(std::lower_bound(index_.begin(), index_.end(), agent, before));
+  index_.erase(agent);
   take_off_rings(agent);
   if (status == Status::kDead) {
     Flaps& flaps = flaps_[agent];

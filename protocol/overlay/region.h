@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "protocol/overlay/agent_index.h"
 #include "protocol/overlay/io.h"
 #include "protocol/overlay/limits.h"
 
@@ -112,8 +113,7 @@ class Region {
   std::string name_;
   AgentId self_;
   std::map<AgentId, Member> living_;
-  // The same, ascending: every frame that arrives looks its sender up, and this is a few cache lines.
-  std::vector<std::pair<AgentId, const Member*>> index_;
+  AgentIndex<const Member> index_;  // of living_
   std::map<AgentId, Gone> gone_;
   std::map<AgentId, Flaps> flaps_;
   std::array<std::vector<Place>, kRings> rings_;

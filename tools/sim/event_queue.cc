@@ -30,7 +30,7 @@ bool EventQueue::run_next() {
   heap_.pop_back();
   now_ = Instant{key.at_us};
   ++executed_;
-  const Action action = std::move(slots_[key.slot]);
+  Action action = std::move(slots_[key.slot]);
   slots_[key.slot] = nullptr;
   free_slots_.push_back(key.slot);
   action();

@@ -124,12 +124,11 @@ void Network::inject(std::uint32_t from, std::uint32_t to, wire::Envelope envelo
 
 void Network::transmit(Link& link, std::size_t to_side, wire::Envelope envelope) {
   const Instant at = next_arrival(link, to_side, wire_size(envelope));
-  queue_.at(at, [this, key = key(link.ends[0], link.ends[1]), id = link.id, to_side, envelope = std::move(envelope)] {
-    arrive(key, id, to_side, envelope);
-  });
+  queue_.at(at, [this, key = key(link.ends[0], link.ends[1]), id = link.id, to_side,
+                 envelope = std::move(envelope)]() mutable { arrive(key, id, to_side, std::move(envelope)); });
 }
 
-void Network::arrive(Key key, std::uint64_t id, std::size_t to_side, const wire::Envelope& envelope) {
+void Network::arrive(Key key, std::uint64_t id, std::size_t to_side, wire::Envelope envelope) {
   --in_flight_;
   Link* link = find(key, id);
   if (link == nullptr || !link->up[to_side] || !hosts_.process_up(link->ends[to_side])) {
@@ -137,7 +136,7 @@ void Network::arrive(Key key, std::uint64_t id, std::size_t to_side, const wire:
     return;
   }
   ++delivered_;
-  hosts_.deliver(link->ends[to_side], node::in::Frame{hosts_.id(link->ends[1 - to_side]), envelope});
+  hosts_.deliver(link->ends[to_side], node::in::Frame{hosts_.id(link->ends[1 - to_side]), std::move(envelope)});
 }
 
 // ---- opening ----

@@ -111,7 +111,7 @@ class Network {
   Duration latency(std::uint32_t from, std::uint32_t to);
   Instant next_arrival(Link& link, std::size_t to_side, std::uint64_t bytes);
   void transmit(Link& link, std::size_t to_side, wire::Envelope envelope);
-  void arrive(Key key, std::uint64_t id, std::size_t to_side, const wire::Envelope& envelope);
+  void arrive(Key key, std::uint64_t id, std::size_t to_side, wire::Envelope envelope);
   void knock(std::uint32_t from, std::uint64_t life, std::uint32_t to, AgentId expected, Instant started);
   void dial_failed(std::uint32_t from, std::uint64_t life, AgentId expected, std::uint32_t to, bool refused);
   void establish(std::uint32_t from, std::uint32_t to);

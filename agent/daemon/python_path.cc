@@ -44,7 +44,9 @@ std::vector<std::string> sdk_directories() {
   if (fs::exists(installed / "shoal", ignored)) {
     return {installed.lexically_normal().string(), (installed / "compat").lexically_normal().string()};
   }
-  return {SHOAL_SOURCE_DIR "/sdk/python", SHOAL_SOURCE_DIR "/sdk/python/compat"};
+  // The C half of the SDK lies beside the programs of the build, where there is one.
+  return {SHOAL_SOURCE_DIR "/sdk/python", SHOAL_SOURCE_DIR "/sdk/python/compat",
+          (program / "../python").lexically_normal().string()};
 }
 
 std::string python_path(const std::string& existing) {

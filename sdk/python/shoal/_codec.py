@@ -1,16 +1,18 @@
 """Messages to frames and back.
 
 Pure Python, with the hot messages (Submit, Done) packed by hand: constant parts are computed once, so that a small
-task costs a few byte-string joins. A native module may replace this file; its functions are the whole interface.
+task costs a few byte-string joins. What costs most has a twin in C (shoal/_native.py).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
 
+from shoal._native import native
 from shoal._protocol import AccessKind, Direction
 
 _U32_LE = struct.Struct("<I")
@@ -114,14 +116,18 @@ DONE_MIDDLE = b"\x00\xa0\xc4\x00"  # outcome done, no message, no error
 NO_OUTPUTS = b"\x90"
 
 
+def _pack_done_in_python(attempt: int, outputs: bytes, run_us: int) -> bytes:
+    """The twin of native.pack_done."""
+    return b"".join((RESULT_HEAD, _U64_BE.pack(attempt), DONE_MIDDLE, outputs, b"\xcf", _U64_BE.pack(run_us)))
+
+
+# The packed AttemptResult of an attempt that returned; its outputs are packed already.
+pack_done: Callable[[int, bytes, int], bytes] = _pack_done_in_python if native is None else native.pack_done
+
+
 def inline_value(blob: bytes) -> bytes:
     """client::Value Inline."""
     return b"\x92\x01\x91" + binary(blob)
-
-
-def run_us_part(run_us: int) -> bytes:
-    """The time inside the function."""
-    return b"\xcf" + _U64_BE.pack(run_us)
 
 
 class FrameReader:

@@ -22,11 +22,16 @@ current: Session | None = None
 _may_attach = True
 # In an executor: opens the session of the running attempt (None between attempts).
 attempt_session: Any = None
-# In an executor: "<app hex>/<task>" of the running attempt, its name as a writer of streams.
-attempt_writer: str | None = None
+# In an executor: the running attempt, as the agent sent it.
+attempt: list | None = None
 _lock = threading.RLock()
 _local: LocalAgent | None = None
 _failed = False  # the main program ended with an exception
+
+
+def attempt_writer() -> str | None:
+    """In an executor: "<app hex>/<task>" of the running attempt, its name as a writer of streams."""
+    return None if attempt is None else f"{attempt[1].hex()}/{attempt[2]}"
 
 
 def attach() -> Session | None:

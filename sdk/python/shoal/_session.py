@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from shoal import _codec, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
+from shoal._native import native
 from shoal._protocol import INLINE_MAX, PROTOCOL_VERSION, WAIT_DATA_MAX, Kind
 from shoal._transport import Connection, WaitHook
 from shoal.errors import ShoalError, request_error, task_error
@@ -25,6 +26,14 @@ from shoal.errors import ShoalError, request_error, task_error
 _FLUSH_CALLS = 64
 _FLUSH_BYTES = 32 << 10
 _HANDSHAKE_TIMEOUT_S = 30.0
+
+
+def _values_in_python(results: list[list], general: Callable[[list], Any]) -> list[Any]:
+    """The twin of native.values."""
+    return [general(result) for result in results]
+
+
+_values: Callable[[list[list], Callable[[list], Any]], list[Any]] = _values_in_python if native is None else native.values
 
 
 class Tracked:
@@ -103,12 +112,16 @@ class Session:
     def add_call(self, function_and_accesses: bytes, options: bytes = _codec.NO_OPTIONS) -> int:
         """Queues a task call; its number. Takes the session lock: callers that drew data for it hold the lock already."""
         with self.lock:
-            self.tasks += 1
-            call = b"".join((_codec.CALL_HEAD, _codec.pack_u64(self.tasks), function_and_accesses, options))
-            self._calls.append(call)
-            self._pending_bytes += len(call)
-            self._maybe_flush()
-            return self.tasks
+            task = self.tasks + 1
+            self.add_packed_call(b"".join((_codec.CALL_HEAD, _codec.pack_u64(task), function_and_accesses, options)))
+            return task
+
+    def add_packed_call(self, call: bytes) -> None:
+        """Queues a whole TaskCall, numbered `tasks` + 1. The caller holds the lock."""
+        self.tasks += 1
+        self._calls.append(call)
+        self._pending_bytes += len(call)
+        self._maybe_flush()
 
     def add_message(self, kind: int, message: list) -> None:
         """Queues any other message, in order with the calls."""
@@ -215,7 +228,7 @@ class Session:
 
     def wait_on_data(self, data: list[int]) -> list[Any]:
         """The values of `data`; raises the first failure among them."""
-        return [self._value(result) for result in self.wait(data, [])]
+        return _values(self.wait(data, []), self._value)
 
     def _value(self, result: list) -> Any:
         _, code, message, value, error = result[:5]

@@ -13,6 +13,7 @@ from shoal._call import CallBuilder
 from shoal._command import TEMPLATE, Binary
 from shoal._function import MISSING, Signature
 from shoal._future import Future
+from shoal._native import native
 from shoal._options import Options
 from shoal._protocol import Direction, Kind, OnFailure
 from shoal.errors import COMPSsException, NotSupportedError
@@ -150,6 +151,10 @@ class Task:
         if self._session is not session:
             self._prepare(session)
         if self._plain and not kwargs and not self._dynamic and self._hints is not None:
+            if native is not None and len(self._hints) < 2:
+                call = self._call_natively(session, args, self._hints)
+                if call is not MISSING:
+                    return call
             packed = self._pack_plain(session, args)
             if packed is not None:
                 return self._submit(session, packed, self._hints)
@@ -216,6 +221,21 @@ class Task:
             if self._defaults:
                 spec["defaults"] = self._defaults
         return spec
+
+    def _call_natively(self, session: Any, args: tuple, hints: list[Any]) -> Any:
+        """Submits a call of plain values with at most one result; MISSING when it is of another kind."""
+        if not self._signature.min_positional <= len(args) <= self._signature.max_positional:
+            return MISSING
+        with session.lock:
+            datum = session._datum + 1 if hints else 0
+            call = native.pack_call(session.tasks + 1, self._function_part, args, datum, session.inline_max)
+            if call is None:
+                return MISSING
+            session.add_packed_call(call)
+            if not hints:
+                return None
+            session._datum = datum
+            return Future(session, datum, hints[0])
 
     def _pack_plain(self, session: Any, args: tuple) -> list[bytes] | None:
         """The packed accesses of positional arguments that are read-only scalars and futures; None for others."""

@@ -1,7 +1,7 @@
 """The connection to the agent: whole frames out, decoded frames in.
 
 No thread of its own. Whoever waits for something reads, for everybody: the first waiting thread reads and dispatches
-until its own answer is there, the others sleep on a condition. A native module may replace this file.
+until its own answer is there, the others sleep on a condition.
 """
 
 from __future__ import annotations

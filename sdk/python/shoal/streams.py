@@ -155,7 +155,7 @@ class ObjectStream:
 
     def _consumer_name(self) -> str:
         """A task keeps its name when it runs again elsewhere: it takes over what its former self was reading."""
-        return _runtime.attempt_writer or self._consumer
+        return _runtime.attempt_writer() or self._consumer
 
     def commit(self, offsets: dict[int, int]) -> None:
         """Sets where the group goes on after this consumer: partition → offset of the next record to read.
@@ -286,12 +286,12 @@ def _attach(kind: type, state: dict[str, Any]) -> ObjectStream:
 
 
 def _writer_name(agent: Any) -> str:
-    return _runtime.attempt_writer or f"{agent.app.hex()}/main"
+    return _runtime.attempt_writer() or f"{agent.app.hex()}/main"
 
 
 def _default_group() -> str:
     """Consumers of one application share: its id, also inside its tasks."""
-    writer = _runtime.attempt_writer
+    writer = _runtime.attempt_writer()
     return writer.partition("/")[0] if writer else _runtime.requester().app.hex()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from shoal import _codec, _function, _runtime, _serialize
 from shoal._call import leaves_of
+from shoal._native import native
 from shoal._protocol import NOTHING, PATH_KINDS, RECORD_NAME, RESULT_PREFIX, WRITING, AccessKind, Direction, Outcome
 from shoal._serialize import Arena
 from shoal.errors import COMPSsException, pack_error
@@ -31,7 +32,7 @@ class Interrupt(BaseException):
 class LoadedFunction:
     """A function as the agent sent it; unpickled at its first use."""
 
-    __slots__ = ("call", "defaults", "keep", "last_us", "name", "problem", "writable")
+    __slots__ = ("call", "defaults", "keep", "last_us", "name", "problem", "simple", "writable")
 
     def __init__(self, name: str, payload: bytes) -> None:
         self.name = name
@@ -44,6 +45,7 @@ class LoadedFunction:
         self.writable = bool(spec.get("writable"))
         self.keep = bool(spec.get("keep"))
         self.defaults: dict[str, Any] = spec.get("defaults", {})
+        self.simple = not self.keep and self.problem is None  # run_simple may run it
 
 
 def _unloadable(*_: Any, **__: Any) -> None:
@@ -219,13 +221,12 @@ class Attempt:
         return [holder[key].__shoal_stream__ for holder, key in holders]
 
 
-def run_simple(function: LoadedFunction, arguments: list, arena: Arena, inline_max: int) -> bytes | None:
-    """The packed outputs of the common case: inline arguments that are not tracked, at most one result, which is small.
-
-    None, before anything was called, when the attempt is of another kind.
-    """
+def _run_in_python(
+    call: Callable, arguments: list, inline_max: int, runtime: Any, general: Callable[[Any, bool], bytes]
+) -> bytes | None:
+    """The twin of native.run."""
     count = len(arguments)
-    if count > 2 or function.keep or function.problem is not None:
+    if count > 2:
         return None
     args: Any = ()
     kwargs: dict[str, Any] = {}
@@ -241,8 +242,20 @@ def run_simple(function: LoadedFunction, arguments: list, arena: Arena, inline_m
             return None
     elif count and (count > 1 or arguments[0][_NAME] != "$0"):
         return None
-    result = _finished(function.call(*args, **kwargs))
-    if not results:
+    return general(call(*args, **kwargs), results > 0)
+
+
+# The packed outputs of the common case: inline arguments that are not tracked, at most one result. None, before anything
+# was called, when the attempt is of another kind. `general` packs results of any kind.
+run_simple: Callable[[Callable, list, int, Any, Callable[[Any, bool], bytes]], "bytes | None"] = (
+    _run_in_python if native is None else native.run
+)
+
+
+def pack_result(result: Any, wanted: bool, arena: Arena, inline_max: int) -> bytes:
+    """The packed outputs of an attempt with one result, or none that is wanted."""
+    result = _finished(result)
+    if not wanted:
         return _codec.NO_OUTPUTS
     if _runtime.current is not None:
         result = _runtime_wait_on(result)

@@ -20,7 +20,7 @@ from shoal._protocol import PROTOCOL_VERSION, Kind, Outcome
 from shoal._session import Session
 from shoal._transport import Connection
 from shoal.errors import AgentConnectionError, request_error
-from shoal.executor._attempt import Attempt, Interrupt, LoadedFunction, failure, run_simple
+from shoal.executor._attempt import Attempt, Interrupt, LoadedFunction, failure, pack_result, run_simple
 from shoal.executor._process import StandardStreams
 
 _DONE_MAX = 64
@@ -76,27 +76,25 @@ class Executor:
                         self._connection.receive()  # cancellations of what is still queued
 
     def _attempt(self, message: list) -> None:
-        number, app, task, _, function_id, arguments, timeout_ms = message[:7]
-        if number in self._cancelled:
+        number, _, _, _, function_id, arguments, timeout_ms = message[:7]
+        if self._cancelled and number in self._cancelled:
             self._cancelled.discard(number)
             self._report(_codec.pack_value([number, int(Outcome.CANCELLED), "cancelled before it started", b"", [], 0]))
             return
-        function = self._functions.get(function_id)
-        if function is None:
-            function = LoadedFunction("?", b"")
-            function.problem = RuntimeError("the agent sent an attempt of a function that it had not sent")
-        if self._done and not 0 <= function.last_us <= _SLOW_US:
-            self._flush()
-        elif self._done and not self._armed:
-            self._armed = True
-            flusher.arm(self)
-        self._running = message
+        function = self._functions.get(function_id) or _unknown_function()
+        if self._done:
+            self._mind_finished(function)
+        self._running = _runtime.attempt = message
         attempt = None
         begin = time.perf_counter_ns()
         try:
-            self._begin(app, task, timeout_ms)
+            self._interruptible = True
+            if timeout_ms:
+                signal.setitimer(signal.ITIMER_REAL, timeout_ms / 1000)
             try:
-                outputs = run_simple(function, arguments, self._arena, self._inline_max)
+                outputs = None
+                if function.simple:
+                    outputs = run_simple(function.call, arguments, self._inline_max, _runtime, self._pack_result)
                 if outputs is None:
                     attempt = Attempt(function, arguments, self._arena, self._inline_max)
                     attempt.call()
@@ -105,14 +103,14 @@ class Executor:
                 elif _runtime.current is not None:
                     _runtime.current.settle()
             finally:
-                self._end()
+                self._interruptible = self._interrupt = False
+                if timeout_ms:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
             damage = self._streams.settle()
             if damage is not None:
                 raise RuntimeError(damage)
             run_us = (time.perf_counter_ns() - begin) // 1000
-            packed = b"".join(
-                (_codec.RESULT_HEAD, _codec.pack_u64(number), _codec.DONE_MIDDLE, outputs, _codec.run_us_part(run_us))
-            )
+            packed = _codec.pack_done(number, outputs, run_us)
         except AgentConnectionError:
             if self._connection.lost:
                 raise
@@ -123,27 +121,29 @@ class Executor:
             run_us = (time.perf_counter_ns() - begin) // 1000
             packed = failure(number, error, function, attempt, run_us)
         finally:
-            self._running = None
-            self._close_session()
+            self._running = _runtime.attempt = None
+            if _runtime.current is not None:
+                self._close_session()
+            self._go_home()
         function.last_us = run_us
         self._report(packed)
 
-    def _begin(self, app: bytes, task: int, timeout_ms: int) -> None:
-        _runtime.attempt_writer = f"{app.hex()}/{task}"
-        self._interruptible = True
-        if timeout_ms:
-            signal.setitimer(signal.ITIMER_REAL, timeout_ms / 1000)
+    def _mind_finished(self, function: LoadedFunction) -> None:
+        """Results that wait to be sent do not wait for an attempt that may take long."""
+        if not 0 <= function.last_us <= _SLOW_US:
+            self._flush()
+        elif not self._armed:
+            self._armed = True
+            flusher.arm(self)
 
-    def _end(self) -> None:
-        self._interruptible = self._interrupt = False
-        if self._running is not None and self._running[6]:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _close_session(self) -> None:
+    @staticmethod
+    def _close_session() -> None:
         session, _runtime.current = _runtime.current, None
-        _runtime.attempt_writer = None
         if session is not None:
             session.close()
+
+    def _go_home(self) -> None:
+        """A task may have changed the working directory, or removed it."""
         try:
             if os.getcwd() != self._home:
                 os.chdir(self._home)
@@ -152,9 +152,12 @@ class Executor:
 
     def _close_streams(self, attempt: Attempt) -> None:
         for name in attempt.written_streams():
-            _runtime.requester().request("streams.close", {"name": name, "writer": _runtime.attempt_writer})
+            _runtime.requester().request("streams.close", {"name": name, "writer": _runtime.attempt_writer()})
 
     # ---- results ----
+    def _pack_result(self, result: Any, wanted: bool) -> bytes:
+        return pack_result(result, wanted, self._arena, self._inline_max)
+
     def _report(self, packed: bytes) -> None:
         with self._lock:
             if not self._done:
@@ -265,6 +268,13 @@ class Executor:
         if self._blocked and self._running is not None:
             self._blocked = False
             self._connection.send(_codec.frame(Kind.BLOCKED, [self._running[0], False]))
+
+
+def _unknown_function() -> LoadedFunction:
+    function = LoadedFunction("?", b"")
+    function.problem = RuntimeError("the agent sent an attempt of a function that it had not sent")
+    function.simple = False
+    return function
 
 
 def run_executor(path: str, token: str) -> int:

@@ -1,0 +1,16 @@
+"""The hot path in C (native/native.c), where it was built for this interpreter: `native` is the module, or None.
+
+Everything works without it, slower. SHOAL_NATIVE=0 leaves it out, for tests and for comparison.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+native: Any = None
+if os.environ.get("SHOAL_NATIVE") != "0":
+    try:
+        import _shoal_native as native
+    except ImportError:
+        native = None

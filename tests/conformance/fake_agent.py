@@ -66,6 +66,7 @@ class Task:
     groups: list[str]
     state: str = "waiting"  # running, final
     tries: int = 0
+    run_us: int = 0
     outputs: list = field(default_factory=list)  # file names it is to create
 
 
@@ -243,6 +244,9 @@ class FakeAgent:
         if method == "streams.poll" and params.get("timeout_ms"):
             self._polls.append((client, number, params, time.monotonic() + params["timeout_ms"] / 1000))
             return
+        if method in ("app.tasks", "agent.agents", "agent.status"):
+            client.send(Kind.REPLY, [number, 0, "", getattr(self, "_ask_" + method.split(".")[1])(client, params), b""])
+            return
         if method == "store.put" and "shared" in params:
             path = os.path.join(self.arena, params["shared"])
             with open(path, "rb") as file:
@@ -267,6 +271,24 @@ class FakeAgent:
             result |= {"shared": name, "size": len(data)}
         client.send(Kind.REPLY, [number, 0, "", result, b""])
 
+    def _ask_agents(self, client: Client, params: dict) -> dict:
+        return {"agents": [{"name": "fake", "agent": "ab" * 16, "status": "alive", "region": "root", "computing_units": 2,
+                            "labels": {"zone": "a"}}]}  # fmt: skip
+
+    def _ask_status(self, client: Client, params: dict) -> dict:
+        return {"name": "fake", "rss_bytes": 1 << 20, "executors": len(self._processes), "apps_running": 1}
+
+    def _ask_tasks(self, client: Client, params: dict) -> dict:
+        """Rows as the scheduler lists them."""
+        rows = []
+        for task in client.app.tasks:
+            state = {"final": "done"}.get(task.state, task.state)
+            if params.get("state") in (None, "", state):
+                name = client.app.functions[task.function][1]
+                rows.append({"task": task.number, "function": name, "state": state, "agent": "ab" * 16, "agent_name": "fake",
+                             "attempts": task.tries + 1, "run_us": task.run_us})  # fmt: skip
+        return {"tasks": rows[-params.get("limit", 100) :]}
+
     def _serve_polls(self) -> None:
         waiting, self._polls = self._polls, []
         for client, number, params, deadline in waiting:
@@ -280,8 +302,9 @@ class FakeAgent:
 
     # ---- executors ----
     def _on_done(self, client: Client, message: list) -> None:
-        for number, outcome, text, error, outputs, _ in message[0]:
+        for number, outcome, text, error, outputs, run_us in message[0]:
             app, task = client.running.pop(number)
+            task.run_us = run_us
             if outcome == Outcome.RETURNED:
                 task.state = "waiting"
             elif task.state == "final":

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shoal._future import Future
 from shoal._protocol import OnFailure
+from shoal.errors import nearest
 
 CONSTRAINT_KEYS = frozenset(
     [
@@ -19,7 +21,6 @@ CONSTRAINT_KEYS = frozenset(
     ]
 )  # fmt: skip
 _DYNAMIC = frozenset({"computing_units", "memory_size", "storage_size"})
-_ALIASES = {"computingUnits": "computing_units", "memorySize": "memory_size", "isLocal": "is_local"}
 _PROCESSOR_KEYS = {
     "processortype": "processor_type",
     "computingunits": "computing_units",
@@ -67,17 +68,19 @@ def parse_on_failure(management: Any, where: str) -> OnFailure:
     try:
         return OnFailure[str(management).upper()]
     except KeyError:
-        names = ", ".join(policy.name for policy in OnFailure)
-        raise ValueError(f"{where}: unknown failure policy {management!r}; known: {names}") from None
+        names = [policy.name for policy in OnFailure]
+        hint = nearest(management, names)
+        raise ValueError(f"{where}: unknown failure policy {management!r}{hint}; known: {', '.join(names)}") from None
 
 
 def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
     """`given` with aliases replaced and `processors` unfolded. TypeError for an unknown key."""
     checked: dict[str, Any] = {}
     for name, value in given.items():
-        key = _ALIASES.get(name, name)
+        key = _snake_case(name)
         if key not in CONSTRAINT_KEYS:
-            raise TypeError(f"@constraint has no key {name!r}; known: {', '.join(sorted(CONSTRAINT_KEYS))}")
+            hint = nearest(name, CONSTRAINT_KEYS)
+            raise TypeError(f"@constraint has no key {name!r}{hint}; known: {', '.join(sorted(CONSTRAINT_KEYS))}")
         if key == "is_local" and not isinstance(value, bool):
             raise TypeError("@constraint: is_local must be True or False")
         if key == "processors":
@@ -89,6 +92,11 @@ def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
         else:
             checked[key] = value
     return checked
+
+
+def _snake_case(name: str) -> str:
+    """The legacy spellings: computingUnits and ComputingUnits are computing_units."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _unfold_processors(processors: Any) -> dict[str, Any]:
@@ -114,6 +122,8 @@ def resolve_static(constraints: dict[str, Any]) -> tuple[dict[str, str], dict[st
     fixed: dict[str, str] = {}
     dynamic: dict[str, str] = {}
     for key, value in constraints.items():
+        if key == "is_local" and not value:
+            continue  # what every task is without being asked
         if isinstance(value, bool):
             fixed[key] = "true" if value else "false"
         elif isinstance(value, str) and key in _DYNAMIC and not _ENVIRONMENT.match(value) and not _is_number(value):
@@ -123,14 +133,20 @@ def resolve_static(constraints: dict[str, Any]) -> tuple[dict[str, str], dict[st
     return fixed, dynamic
 
 
-def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[str, Any], name: str) -> dict[str, str]:
+def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[str, Any], task: str) -> dict[str, str]:
     """Dynamic constraints of one call: globals of the function and arguments of the call are visible."""
     evaluated = {}
     for key, expression in expressions.items():
+        names = [name for name, value in values.items() if type(value) is Future and re.search(rf"\b{name}\b", expression)]
+        if names:
+            raise ValueError(
+                f"constraint {key}={expression!r} of task {task} needs the value of {names[0]!r}, which is a future: "
+                "call wait_on() on it first"
+            )
         try:
             evaluated[key] = str(eval(expression, scope, values))
         except Exception as error:
-            raise ValueError(f"constraint {key}={expression!r} of task {name} cannot be evaluated: {error}") from error
+            raise ValueError(f"constraint {key}={expression!r} of task {task} cannot be evaluated: {error}") from error
     return evaluated
 
 
@@ -144,6 +160,21 @@ def environment_value(text: str, where: str) -> str:
     if value is None:
         raise ValueError(f"{where} refers to the environment variable {variable}, which is not set")
     return value
+
+
+def whole_number(given: Any, scope: dict[str, Any], where: str) -> int:
+    """A whole number that a program gives as such, as text, as "$VARIABLE", or by the name of a global in `scope`."""
+    value = given
+    if isinstance(given, str):
+        value = environment_value(given.strip(), where)
+        if value.isidentifier():
+            if value not in scope:
+                raise ValueError(f"{where}={given!r} is neither a number nor a global of the function's module")
+            value = scope[value]
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}={given!r} is not a whole number") from None
 
 
 def _is_number(text: str) -> bool:

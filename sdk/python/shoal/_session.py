@@ -58,6 +58,7 @@ class Session:
         self.registered: dict[bytes, bool] = {}
         self.written_files: dict[str, bool] = {}  # path → is a directory
         self.stream_writers: set[tuple[str, str]] = set()
+        self.knowledge: Any = None  # of @implement: places and durations
         self._hook = hook
         self._datum = 0
         self._request = 0

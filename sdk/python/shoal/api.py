@@ -38,6 +38,8 @@ class _Wait:
         self._mode = mode
         self._wanted: dict[int, Any] = {}  # datum → future or tracked object
         self._values: dict[int, Any] = {}  # id of that → its value
+        self._seen: dict[int, Any] = {}  # containers on the way: one may hold itself
+        self._made: dict[int, Any] = {}  # id of a container → what it is with values in place
 
     def resolve(self, values: tuple) -> list[Any]:
         for value in values:
@@ -58,11 +60,9 @@ class _Wait:
         entry = self._session.tracked(value)
         if entry is not None:
             self._wanted[entry.datum] = value
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                self._collect(item)
-        elif isinstance(value, dict):
-            for item in value.values():
+        elif isinstance(value, (list, tuple, dict)) and id(value) not in self._seen:
+            self._seen[id(value)] = value
+            for item in value.values() if isinstance(value, dict) else value:
                 self._collect(item)
 
     def _settle(self, handle: Any, fresh: Any) -> Any:
@@ -79,6 +79,15 @@ class _Wait:
             return value._value
         if id(value) in self._values:
             return self._values[id(value)]
+        if isinstance(value, (list, tuple, dict)):
+            if id(value) not in self._made:
+                self._made[id(value)] = value  # what a container that holds itself finds on the way
+                self._made[id(value)] = self._filled_container(value)
+            return self._made[id(value)]
+        return value
+
+    def _filled_container(self, value: Any) -> Any:
+        """The container itself when there is nothing to put in place, else one of the same type."""
         if isinstance(value, dict):
             items = {key: self._filled(item) for key, item in value.items()}
             if all(items[key] is value[key] for key in value):
@@ -86,14 +95,12 @@ class _Wait:
             new = copy.copy(value)
             new.update(items)
             return new
-        if isinstance(value, (list, tuple)):
-            filled = [self._filled(item) for item in value]
-            if all(a is b for a, b in zip(filled, value)):
-                return value
-            if isinstance(value, list):
-                return filled
-            return type(value)(*filled) if hasattr(value, "_fields") else tuple(filled)
-        return value
+        filled = [self._filled(item) for item in value]
+        if all(a is b for a, b in zip(filled, value)):
+            return value
+        if isinstance(value, list):
+            return filled
+        return type(value)(*filled) if hasattr(value, "_fields") else tuple(filled)
 
 
 def _refresh(old: Any, new: Any) -> bool:
@@ -165,6 +172,16 @@ def barrier_group(name: str) -> None:
     session = _runtime.attach()
     if session is not None:
         session.barrier(name)
+
+
+def number_of_resources() -> int:
+    """Agents that can run tasks, as far as this one knows; 1 without an agent."""
+    session = _runtime.attach()
+    if session is None:
+        return 1
+    answer = session.request("agent.agents", {})
+    able = [row for row in answer.get("agents", []) if row.get("computing_units") != 0]
+    return max(1, len(able))
 
 
 def cancel_group(name: str) -> None:

@@ -68,6 +68,15 @@ class RemoteTraceback(Exception):
         return "\n" + self.text
 
 
+def nearest(name: Any, known: Any) -> str:
+    """ " (did you mean 'x'?)" for the known name that looks most like `name`; empty when none does."""
+    import difflib
+
+    names = {str(candidate).lower(): str(candidate) for candidate in known}
+    found = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    return f" (did you mean {names[found[0]]!r}?)" if found else ""
+
+
 _BY_CODE: dict[int, type[RequestError]] = {2: NotFoundError, 3: AlreadyExistsError}
 _CODE_TIMEOUT = 9
 _CODE_CANCELLED = 10

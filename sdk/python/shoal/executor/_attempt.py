@@ -186,9 +186,10 @@ class Attempt:
         try:
             parts = list(result)
         except TypeError:
-            raise TypeError(f"the task declares {len(indexes)} results but returned one {type(result).__name__}") from None
+            returned = f"returned one {type(result).__name__}"
+            raise TypeError(f"the task {self._function.name} declares {len(indexes)} results but {returned}") from None
         if len(parts) != len(indexes):
-            raise ValueError(f"the task declares {len(indexes)} results but returned {len(parts)}")
+            raise ValueError(f"the task {self._function.name} declares {len(indexes)} results but returned {len(parts)}")
         for index, part in zip(indexes, parts):
             values[index] = self._store(part)
 
@@ -265,7 +266,7 @@ def _finished(result: Any) -> Any:
 
 def failure(number: int, error: BaseException, function: LoadedFunction, attempt: Attempt | None, run_us: int) -> bytes:
     """The packed AttemptResult of an attempt that raised."""
-    outcome, message, packed = describe(error)
+    outcome, message, packed = describe(error, function.name)
     outputs: list = []
     if attempt is not None and (function.keep or outcome is Outcome.GROUP_EXCEPTION):
         try:
@@ -275,8 +276,9 @@ def failure(number: int, error: BaseException, function: LoadedFunction, attempt
     return _codec.pack_value([number, int(outcome), message, packed, outputs, run_us])
 
 
-def describe(error: BaseException) -> tuple[Outcome, str, bytes]:
-    """(outcome, one line for people, error bytes) of an exception that came out of a function."""
+def describe(error: BaseException, task: str = "?") -> tuple[Outcome, str, bytes]:
+    """(outcome, one line for people, error bytes) of an exception that came out of the function `task`."""
+    import socket
     import traceback
 
     if isinstance(error, Interrupt):
@@ -286,6 +288,7 @@ def describe(error: BaseException) -> tuple[Outcome, str, bytes]:
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace))
+    text = f"in task {task}, process {os.getpid()} on {socket.gethostname()}:\n{text}"
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
         # Would end the main program when raised there.
         error = RuntimeError(f"the task ended with {type(error).__name__}: {error}; a task must return or raise an Exception")

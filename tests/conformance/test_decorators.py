@@ -5,6 +5,7 @@ import importlib
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import time
 import types
@@ -582,3 +583,37 @@ def test_wrong_annotations_name_the_task_and_the_nearest_word(keywords, text):
         @task(**keywords)
         def wrong(value):
             pass
+
+
+@constraint(computing_units="${SHOAL_TEST_UNITS}")
+@task(returns=1)
+def inner(x):
+    return x + 1
+
+
+@task(returns=1, on_failure="FAIL")
+def outer(x):
+    return inner(x)
+
+
+def test_variables_of_constraints_are_those_of_the_main_program_inside_tasks(session, monkeypatch):
+    monkeypatch.setenv("SHOAL_TEST_UNITS", "1")
+    assert wait_on(outer(1)) == 2
+
+
+def test_destructors_after_the_end_do_not_start_an_application(tmp_path, agent):
+    program = """
+import shoal
+from pycompss.api.api import compss_delete_object
+class Holder:
+    def __del__(self):
+        print(compss_delete_object(self), shoal._runtime.current)
+holder = Holder()
+shoal.session()
+"""
+    (tmp_path / "app.py").write_text(program)
+    source = os.path.dirname(os.path.dirname(shoal.__file__))
+    environment = {**os.environ, "PYTHONPATH": source, "SHOAL_SOCKET": agent.socket}
+    command = [sys.executable, "-m", "shoal", str(tmp_path / "app.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False None\n", "")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shoal._future import Future
-from shoal._options import Options, environment_value
+from shoal._options import Options, environment_value, mention
 from shoal.parameter import IOSTREAM, TYPE, Parameter
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Binary:
         self.working_dir = working_dir
         self.fail_by_exit_value = fail_by_exit_value
         self.lead = tuple(lead)
+        mention(program)
 
     def fields(self) -> list[Any]:
         """The constructor's arguments."""

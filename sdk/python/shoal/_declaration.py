@@ -262,6 +262,9 @@ class Declaration:
             spec["keep"] = True
             if self._defaults:
                 spec["defaults"] = self._defaults
+        environment = _options.mentioned_environment()
+        if environment:
+            spec["environment"] = environment
         return spec
 
     def _hints_of_results(self) -> list[Any] | None:

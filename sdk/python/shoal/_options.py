@@ -34,6 +34,11 @@ _PROCESSOR_KEYS = {
 _ENVIRONMENT = re.compile(r"^\$(?:\{(\w+)\}|(\w+))$")
 DEFAULT_RETRIES = 3
 
+# Environment variables that decorators of this program name, and, inside a task, the values they have in the main program:
+# they are what it meant, wherever the task runs.
+_mentioned: set[str] = set()
+inherited: dict[str, str] = {}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -91,6 +96,8 @@ def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
             checked[key] = ",".join(map(str, value))
         else:
             checked[key] = value
+    for value in checked.values():
+        mention(value)
     return checked
 
 
@@ -150,13 +157,26 @@ def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[st
     return evaluated
 
 
+def mention(value: Any) -> None:
+    """Notes that a decorator names an environment variable, if it does: tasks that call tasks will need its value."""
+    match = _ENVIRONMENT.match(value) if isinstance(value, str) else None
+    if match is not None:
+        _mentioned.add(match.group(1) or match.group(2))
+
+
+def mentioned_environment() -> dict[str, str]:
+    """The variables that decorators name, with their values."""
+    values = {name: inherited.get(name, os.environ.get(name)) for name in sorted(_mentioned)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def environment_value(text: str, where: str) -> str:
     """`text`, or the environment variable it names. ValueError when that is not set."""
     match = _ENVIRONMENT.match(text)
     if match is None:
         return text
     variable = match.group(1) or match.group(2)
-    value = os.environ.get(variable)
+    value = inherited.get(variable, os.environ.get(variable))
     if value is None:
         raise ValueError(f"{where} refers to the environment variable {variable}, which is not set")
     return value

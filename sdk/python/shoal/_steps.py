@@ -49,6 +49,7 @@ class Reduction:
 
     def __init__(self, chunk_size: Any) -> None:
         self.chunk_size = chunk_size
+        _options.mention(chunk_size)
 
     def check(self, task: Any) -> None:
         """There must be exactly one collection that is read, and one result."""

@@ -219,8 +219,8 @@ class TaskGroup:
 
 def delete_object(*objects: Any) -> Any:
     """Tells that the program will not use objects or futures again; freed after their last reader. True if known."""
-    session = _runtime.attach()
-    known = [False if session is None else _delete_one(session, obj) for obj in objects]
+    session = _runtime.current  # without one, no task knows the objects; destructors call this when all is over
+    known = [False if session is None or session.closed else _delete_one(session, obj) for obj in objects]
     return known[0] if len(known) == 1 else known
 
 

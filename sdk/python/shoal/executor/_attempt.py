@@ -31,7 +31,7 @@ class Interrupt(BaseException):
 class LoadedFunction:
     """A function as the agent sent it; unpickled at its first use."""
 
-    __slots__ = ("call", "defaults", "keep", "last_us", "name", "problem", "writable")
+    __slots__ = ("call", "defaults", "environment", "keep", "last_us", "name", "problem", "writable")
 
     def __init__(self, name: str, payload: bytes) -> None:
         self.name = name
@@ -44,6 +44,7 @@ class LoadedFunction:
         self.writable = bool(spec.get("writable"))
         self.keep = bool(spec.get("keep"))
         self.defaults: dict[str, Any] = spec.get("defaults", {})
+        self.environment: dict[str, str] = spec.get("environment", {})  # of the main program, for nested tasks
 
 
 def _unloadable(*_: Any, **__: Any) -> None:

@@ -244,7 +244,7 @@ class FakeAgent:
         if method == "streams.poll" and params.get("timeout_ms"):
             self._polls.append((client, number, params, time.monotonic() + params["timeout_ms"] / 1000))
             return
-        if method in ("app.tasks", "agent.agents", "agent.status"):
+        if method in ("app.tasks", "app.trace", "agent.agents", "agent.status"):
             client.send(Kind.REPLY, [number, 0, "", getattr(self, "_ask_" + method.split(".")[1])(client, params), b""])
             return
         if method == "store.put" and "shared" in params:
@@ -277,6 +277,15 @@ class FakeAgent:
 
     def _ask_status(self, client: Client, params: dict) -> dict:
         return {"name": "fake", "rss_bytes": 1 << 20, "executors": len(self._processes), "apps_running": 1}
+
+    def _ask_trace(self, client: Client, params: dict) -> dict:
+        made: dict[int, int] = {}
+        rows = []
+        for task in client.app.tasks:
+            data = [a[2] for a in task.accesses if a[1] == AccessKind.DATUM and a[0] not in WRITES]
+            rows.append({"task": task.number, "after": [made[d] for d in data if d in made]})
+            made |= {a[2]: task.number for a in task.accesses if a[1] == AccessKind.DATUM and a[0] in WRITES}
+        return {"tasks": rows}
 
     def _ask_tasks(self, client: Client, params: dict) -> dict:
         """Rows as the scheduler lists them."""

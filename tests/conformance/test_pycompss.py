@@ -4,6 +4,7 @@
 import importlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -228,11 +229,16 @@ def test_functions(session):
     assert compss_wait_on(task_map(plus, [1, 2], [10, 20])) == [11, 22]
     assert list(chunks([1, 2, 3], 2)) == [[1, 2], [3]]
     assert [len(c) for c in chunks(list(range(7)), 3, balanced=True)] == [3, 2, 2]
-    data = generator((10, 2), 5, seed=1)
-    assert (len(data), len(data[0]), len(data[0][0])) == (5, 2, 2)
-    result, seconds = timeit()(lambda: 3)()
-    assert result == 3
-    assert seconds >= 0
+    data = generator((11, 2), 5, seed=1, wait=True)
+    assert [len(fragment) for fragment in data] == [3, 2, 2, 2, 2]
+    assert len(data[0][0]) == 2
+    assert compss_wait_on(generator((11, 2), 5, seed=1)) == data
+    assert generator((4, 1), 2, distribution="normal", wait=True) != generator((4, 1), 2, distribution="uniform", wait=True)
+    with pytest.raises(ValueError, match="distribution='even': it is one of random, normal, uniform"):
+        generator((1, 1), 1, distribution="even")
+    for decorator in (timeit(), timeit):
+        result, seconds = decorator(lambda: 3)()
+        assert (result, seconds >= 0) == (3, True)
     assert compss_wait_on(plus(1, 1), plus(2, 2), mode="r") == [2, 4]
 
 
@@ -241,3 +247,159 @@ def test_serializer(tmp_path):
 
     serialize_to_file({"a": [1, 2]}, str(tmp_path / "f"))
     assert deserialize_from_file(str(tmp_path / "f")) == {"a": [1, 2]}
+
+
+def test_profile(tmp_path, capsys):
+    from pycompss.functions.profile import Profile, profile
+
+    @profile
+    def grows():
+        return bytearray(1 << 22)
+
+    assert len(grows()) == 1 << 22
+    assert re.search(r"grows: \d+\.\d+ s, .* allocated at most [4-9]\.\d MiB", capsys.readouterr().out)
+    Profile(full_report=False, redirect_to=str(tmp_path / "f"))(lambda: 1)()
+    assert "process peak" in (tmp_path / "f").read_text()
+
+
+PROGRAM = """
+import sys
+import shoal
+from pycompss.api.task import task
+from pycompss.api.api import compss_wait_on
+from pycompss.runtime.management.object_tracker import OT
+from pycompss.api.parameter import INOUT
+
+@task(returns=1, items=INOUT)
+def push(items, item):
+    items.append(item)
+    return len(items)
+
+def entry(count, start=0):
+    items = []
+    for i in range(int(count)):
+        last = push(items, start + i)
+    runs_in_tasks = shoal.session() is not None
+    assert (OT.is_tracked(items) is not None) is OT.is_obj_to_synchronize(last) is runs_in_tasks
+    last = compss_wait_on(last)
+    items = compss_wait_on(items)
+    assert OT.is_tracked(items) is None
+    return last, items
+
+if __name__ == "__main__":
+    print(*entry(*sys.argv[1:2]), sys.argv[2:])
+"""
+
+
+def test_launch_and_object_tracker(session, tmp_path):
+    from pycompss.runtime.launch import launch_pycompss_application
+    from pycompss.runtime.management.classes import Future
+
+    path = tmp_path / "launched.py"
+    path.write_text(PROGRAM)
+    assert launch_pycompss_application(str(path), "entry", 2, start=5, log_level="off") == (2, [5, 6])
+    with pytest.raises(AttributeError, match="has no function 'nothing'"):
+        launch_pycompss_application(str(path), "nothing")
+    with pytest.raises(FileNotFoundError, match="there is no program"):
+        launch_pycompss_application(str(tmp_path / "none.py"), "entry")
+    assert Future is shoal.Future
+
+
+def run(words, agent=None, cwd=None, **variables):
+    source = os.path.dirname(os.path.dirname(shoal.__file__))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SHOAL_")}
+    paths = os.pathsep.join([source, os.path.join(source, "compat")])
+    environment = {**kept, "PYTHONPATH": paths, "SHOAL_BIN": "/nonexistent", **variables}
+    if agent is not None:
+        environment["SHOAL_SOCKET"] = agent.socket
+    return subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True, text=True, timeout=60,
+                          check=False, cwd=cwd)  # fmt: skip
+
+
+@pytest.mark.parametrize("door", [["pycompss"], ["pycompss._doors.runcompss"], ["pycompss._doors.cli", "run"]])
+@pytest.mark.parametrize("with_agent", [True, False])
+def test_doors_run_programs_with_the_options_that_scripts_pass(agent, tmp_path, door, with_agent):
+    (tmp_path / "app.py").write_text(PROGRAM.replace("entry(*", "__import__('beside').f(entry)(*"))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "beside.py").write_text("import os\nf = lambda g: lambda *a: (os.environ['FROM_SCRIPT'], *g(*a))")
+    (tmp_path / "env.sh").write_text("export FROM_SCRIPT=yes")
+    options = ["-d", "-g", "--lang=python", "--scheduler=es.bsc.Any", f"--pythonpath={tmp_path}/lib",
+               f"--env_script={tmp_path}/env.sh", "--python_interpreter=" + sys.executable]  # fmt: skip
+    done = run([*door, *options, str(tmp_path / "app.py"), "2", "--last", "-x"], agent if with_agent else None)
+    assert (done.returncode, done.stdout) == (0, "yes 2 [0, 1] ['--last', '-x']\n"), done.stderr
+    for text in ("--log_level has no meaning here; `shoal logs`", "--graph has no meaning", "--scheduler has no meaning"):
+        assert done.stderr.count(text) == 1
+    assert ("the program runs sequentially" in done.stderr) is (not with_agent)
+
+
+def test_doors_refuse_what_is_wrong(tmp_path):
+    done = run(["pycompss._doors.runcompss", "--wall_clock_limt=3", "app.py"])
+    assert done.returncode == 2
+    assert "unknown option --wall_clock_limt (did you mean 'wall_clock_limit'?)" in done.stderr
+    assert "there is no program /nowhere.py" in run(["pycompss._doors.runcompss", "/nowhere.py"]).stderr
+    (tmp_path / "a.py").write_text("")
+    assert "only Python programs run here" in run(["pycompss._doors.runcompss", "--lang=java", str(tmp_path / "a.py")]).stderr
+    assert run(["pycompss._doors.runcompss"]).returncode == 2
+    assert run(["pycompss._doors.runcompss", "--help"]).stdout.startswith("usage: runcompss")
+    assert "unknown command 'runn' (did you mean 'run'?)" in run(["pycompss._doors.cli", "runn"]).stderr
+    assert run(["pycompss._doors.cli", "exec", "sh", "-c", "exit 7"]).returncode == 7
+    assert "no agent; programs run sequentially" in run(["pycompss._doors.cli", "init"]).stdout
+    assert run(["pycompss._doors.cli", "job", "list"]).returncode == 127
+    assert "the command `shoal` is not installed" in run(["pycompss._doors.cli", "components", "list"]).stderr
+
+
+def test_wall_clock_limit_of_the_command_line(tmp_path):
+    (tmp_path / "app.py").write_text("import time; time.sleep(60)")
+    done = run(["pycompss._doors.runcompss", "--wall_clock_limit=1", str(tmp_path / "app.py")])
+    assert done.returncode == 1
+    assert "the wall clock limit of 1 s is over" in done.stderr
+
+
+def test_console_scripts_are_declared():
+    root = os.path.dirname(os.path.dirname(os.path.abspath(shoal.__file__)))
+    with open(os.path.join(root, "compat", "pyproject.toml")) as file:
+        text = file.read()
+    found = re.findall(r'^(\w+) = "([\w.]+):(\w+)"$', text, re.M)
+    assert {name for name, _, _ in found} >= {"runcompss", "pycompss", "compss_agent_start", "compss_agent_call_operation"}
+    for _, module, function in found:
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_interactive(session, capsys):
+    import pycompss.interactive as ipycompss
+
+    ipycompss.start(graph=True, trace=False, monitor=1000, verbose=True, debg=True)
+    output = capsys.readouterr()
+    assert f"application {session.app.hex()}" in output.out
+    assert output.err == "pycompss.interactive.start: options without meaning here: debg\n"
+    first = plus(1, 2)
+    second = plus(first, 3)
+    shoal.wait_on(second)
+    assert re.search(r"test_pycompss.plus  2 +2 ", str(ipycompss.tasks_info()))
+    assert re.search(r"done +2", str(ipycompss.tasks_status()))
+    assert "fake   alive" in str(ipycompss.resources_status())
+    assert "rss_bytes" in str(ipycompss.monitoring_information())
+    assert re.search(r"fake +2", str(ipycompss.statistics()))
+    graph = ipycompss.complete_task_graph()
+    assert "t1 -> t2" in str(graph)
+    assert "<td>" in ipycompss.tasks_status()._repr_html_()
+    assert "t1" not in str(ipycompss.current_task_graph(refresh_rate=0.1, timeout=0.3))
+    main = sys.modules["__main__"]
+    main.left_over = [plus(5, 5)]
+    try:
+        ipycompss.stop(sync=True)
+        assert main.left_over == [10]
+    finally:
+        del main.left_over
+    ipycompss.stop()
+    assert "nothing runs" in capsys.readouterr().out
+
+
+def test_interactive_without_an_agent(sequential, capsys):
+    import pycompss.interactive as ipycompss
+
+    ipycompss.start()
+    assert "tasks run when they are called" in capsys.readouterr().out
+    with pytest.raises(shoal.ShoalError, match="nothing to look at without an agent"):
+        ipycompss.tasks_info()
+    ipycompss.stop(sync=True)

@@ -102,6 +102,10 @@ def task_error(code: int, message: str, error: bytes) -> BaseException:
             original = TaskFailedError(f"{type_name}: {text}" if type_name else text or message)
         if trace:
             original.__cause__ = RemoteTraceback(trace)
+        if code == _CODE_CANCELLED and isinstance(original, COMPSsException):
+            cancelled = TaskCancelledError(message or f"the task was cancelled: a member of its group raised {original}")
+            cancelled.__cause__ = original
+            return cancelled
         return original
     if code == _CODE_CANCELLED:
         return TaskCancelledError(message or "the task was cancelled")

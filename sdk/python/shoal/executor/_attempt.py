@@ -12,7 +12,7 @@ from shoal import _codec, _function, _runtime, _serialize
 from shoal._call import leaves_of
 from shoal._protocol import NOTHING, PATH_KINDS, RECORD_NAME, RESULT_PREFIX, WRITING, AccessKind, Direction, Outcome
 from shoal._serialize import Arena
-from shoal.errors import COMPSsException, pack_error
+from shoal.errors import COMPSsException, TaskTimeoutError, pack_error
 
 # Argument{direction, kind, value, items, name}
 _DIRECTION, _KIND, _VALUE, _ITEMS, _NAME = range(5)
@@ -283,7 +283,8 @@ def describe(error: BaseException, task: str = "?") -> tuple[Outcome, str, bytes
     import traceback
 
     if isinstance(error, Interrupt):
-        return error.outcome, str(error), b""
+        packed = pack_error(TaskTimeoutError(f"task {task}: {error}"), "") if error.outcome is Outcome.TIMED_OUT else b""
+        return error.outcome, str(error), packed
     outcome = Outcome.GROUP_EXCEPTION if isinstance(error, COMPSsException) else Outcome.EXCEPTION
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):

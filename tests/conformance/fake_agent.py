@@ -91,6 +91,7 @@ class App:
     tasks: list[Task] = field(default_factory=list)
     data: dict[int, Any] = field(default_factory=dict)
     files: dict[str, Any] = field(default_factory=dict)
+    poison: dict[Any, Failure] = field(default_factory=dict)  # data and paths whose readers are cancelled
     dead_groups: set[str] = field(default_factory=set)
     done: int = 0  # tasks before this one are final
     open_groups: list[str] = field(default_factory=list)
@@ -350,13 +351,15 @@ class FakeAgent:
         if outcome != Outcome.CANCELLED and policy == OnFailure.RETRY and task.tries <= task.options[2]:
             task.state = "waiting"
             return
-        if policy == OnFailure.IGNORE:
+        if policy in (OnFailure.IGNORE, OnFailure.CANCEL_SUCCESSORS):
             self._complete_or_fill(app, task, outputs)
+            if policy == OnFailure.CANCEL_SUCCESSORS:
+                cancelled = Failure(Code.CANCELLED, f"cancelled because of {text}", error)
+                app.poison |= {a[2] if a[1] == AccessKind.DATUM else a[4]: cancelled for a in task.accesses if a[0] in WRITES}
             return
         code = {Outcome.TIMED_OUT: Code.TIMEOUT, Outcome.CANCELLED: Code.CANCELLED}.get(Outcome(outcome), Code.FAILED)
         failure = Failure(code, text, error)
-        if policy != OnFailure.CANCEL_SUCCESSORS:
-            app.failures.append((task, failure))
+        app.failures.append((task, failure))
         self._finish_failed(app, task, failure)
 
     def _complete_or_fill(self, app: App, task: Task, outputs: list) -> None:
@@ -426,8 +429,11 @@ class FakeAgent:
             if access[0] == Direction.OUT:
                 continue
             source = app.data.get(access[2]) if access[1] == AccessKind.DATUM else app.files.get(access[4])
+            poison = app.poison.get(access[2] if access[1] == AccessKind.DATUM else access[4])
+            if poison is not None and (access[1] == AccessKind.DATUM or access[4]):
+                return poison
             if isinstance(source, Failure):
-                return Failure(Code.CANCELLED, f"an input failed: {source.message}", source.error)
+                return Failure(source.code, f"an input failed: {source.message}", source.error)
         return None
 
     def _idle_executor(self) -> Client | None:

@@ -5,12 +5,23 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from pycompss.api.task import task
 from pycompss.dds import DDS
 from pycompss.dds.tasks import stable_hash
 from shoal import Future, _runtime
 
 WORDS = "the quick brown fox jumps over the lazy dog the end".split()
 PAIRS = [(word[0], len(word)) for word in WORDS]
+
+
+@task(returns=list)
+def fragment(i):
+    return [i, i + 1]
+
+
+@task(returns=int)
+def first(i):
+    return i
 
 
 @pytest.fixture(params=["agent", "sequential"])
@@ -28,8 +39,10 @@ def test_load_and_collect(both):
     assert data.num_of_partitions() == 3
     assert data.collect() == list(range(10))
     assert data.collect(keep_partitions=True) == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    assert DDS().load([[1], [2, 3]], paac=True).collect(True) == [[1], [2, 3]]
-    assert DDS().load("abc", -1).num_of_partitions() == 3
+    assert DDS().load([[1], [2, 3]], -1, paac=True).collect(True) == [[1], [2, 3]]
+    fragments = [fragment(i) for i in range(3)]
+    assert DDS().load(fragments, -1).map(lambda x: x + 1).collect() == [1, 2, 2, 3, 3, 4]
+    assert DDS().load([[first(i) for i in range(2)]], -1, True).collect() == [0, 1]
     assert DDS().load([], 2).collect() == []
     futures = data.map(str).collect(future_objects=True)
     assert len(futures) == 3

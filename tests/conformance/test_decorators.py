@@ -201,7 +201,7 @@ def test_prolog_and_epilog_run_around_the_task(both, tmp_path):
         wait_on(strict())
 
 
-@prolog(binary="cp", args="{{source}} {{copy}}")
+@prolog(binary="cp", params="{{source}} {{copy}}")
 @binary(binary="sed", args="'s/a/b c/' {{copy}}")
 @task(source=FILE_IN, out=FILE_OUT_STDOUT)
 def edited(source, copy, out):
@@ -292,7 +292,7 @@ def joined(words):
     return "+".join(words)
 
 
-@data_transformation(shoal.DTObject("a", sum, type=None), shoal.DTObject("b", double, factor="factor"))
+@data_transformation(shoal.DTObject("a", sum, type=None), shoal.DTObject("b", double, factor="{{factor}}"))
 @task(returns=1)
 def two_transformed(a, b, factor=5):
     return a, b
@@ -323,6 +323,48 @@ def count_names(names):
 @task(returns=1, place=shoal.DIRECTORY_IN)
 def look(place):
     return sorted(os.listdir(place))
+
+
+def by_tasks(value):
+    return increment(increment(value))
+
+
+@data_transformation("a", double, factor=10)
+@data_transformation("a", by_tasks, is_workflow=True)
+@task(returns=1)
+def workflow(a=3):
+    return a
+
+
+@data_transformation()
+@task(returns=1)
+def per_call(a, b):
+    return a, b
+
+
+def test_transformations_by_workflows_defaults_and_calls(both):
+    assert wait_on(workflow()) == 32
+    assert wait_on(workflow(1)) == 12
+    assert wait_on(per_call(1, 2)) == (1, 2)
+    assert wait_on(per_call(1, b=2, dt=shoal.DTObject("a", double))) == (2, 2)
+    both_of_them = [shoal.DTObject("a", double), shoal.DTObject("b", double, factor=3)]
+    assert wait_on(per_call(1, 2, dt=both_of_them)) == (2, 6)
+    with pytest.raises(TypeError, match="no parameter 'c'"):
+        per_call(1, 2, dt=shoal.DTObject("c", double))
+
+
+@binary(binary="ls", args="{{first}} *.txt", working_dir="{{place}}")
+@task(out=FILE_OUT_STDOUT)
+def wildcards(place, first, out):
+    pass
+
+
+def test_wildcards_of_a_command_are_expanded_and_nothing_else(both, tmp_path):
+    for name in ("a.txt", "b.txt", "c d*.dat"):
+        (tmp_path / name).write_text("")
+    wildcards(str(tmp_path), "c d*.dat", str(tmp_path / "out"))
+    wait_on_file(str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text().split("\n") == ["a.txt", "b.txt", "c d*.dat", ""]
 
 
 def test_data_transformations(both, tmp_path):
@@ -368,6 +410,14 @@ def test_constraints_in_every_spelling(session):
     assert waits._options.constraints == {"computing_units": "0"}
     assert wait_on(big()) == 1
     assert big._options.constraints == {"computing_units": "3", "processor_architecture": "x"}
+
+    @constraint(memory_type="kind", processor_architecture="other")
+    @task(returns=1)
+    def typed(kind):
+        return kind
+
+    assert wait_on(typed("DRAM")) == "DRAM"
+    assert (typed._dynamic, typed._options.constraints) == ({"memory_type": "kind"}, {"processor_architecture": "other"})
 
     @constraint(computing_units="x")
     @task(returns=1)

@@ -192,6 +192,54 @@ def test_wall_clock_can_be_taken_back(sequential):
         compss_set_wall_clock(-1)
 
 
+@shoal.on_failure(management="CANCEL_SUCCESSORS")
+@shoal.task(returns=1, items=shoal.INOUT)
+def breaks(items):
+    items.append("left")
+    raise ValueError("on purpose")
+
+
+@shoal.task(items=shoal.INOUT)
+def extend(items, more):
+    items.append(more)
+
+
+def test_results_of_cancelled_tasks_are_none(session):
+    from pycompss.api.api import compss_barrier, compss_wait_on
+
+    items, others = [], []
+    result = breaks(items)
+    later = plus(plus(result, 1), 1)
+    extend(others, result)
+    assert compss_wait_on([result, later], plus(1, 1)) == [[None, None], 2]
+    assert compss_wait_on(items) == ["left"]
+    assert compss_wait_on(others) is others
+    assert others == []
+    with pytest.raises(ValueError, match="on purpose"):
+        shoal.wait_on(later)
+    compss_barrier()
+
+
+def test_returns_of_a_call(session):
+    @shoal.task(returns=1)
+    def parts(n):
+        return list(range(n))
+
+    assert shoal.wait_on(parts(3, returns=3)) == [0, 1, 2]
+    assert shoal.wait_on(parts(3)) == [0, 1, 2]
+    assert len(parts(3, returns="{{n}}")) == 3
+
+    class Sized:
+        def __init__(self):
+            self.groups = 2
+
+        @shoal.task(target_direction=shoal.IN, returns="value_of(self.groups)")
+        def unfold(self):
+            return list(range(self.groups))
+
+    assert shoal.wait_on(Sized().unfold()) == [0, 1]
+
+
 def test_wait_on_a_container_that_holds_itself(session):
     ring = [plus(1, 1)]
     ring.append(ring)
@@ -228,7 +276,9 @@ def test_functions(session):
     assert compss_wait_on(merge_n_reduce(sum3, 3, list(range(10)))) == 45
     assert compss_wait_on(task_map(plus, [1, 2], [10, 20])) == [11, 22]
     assert list(chunks([1, 2, 3], 2)) == [[1, 2], [3]]
-    assert [len(c) for c in chunks(list(range(7)), 3, balanced=True)] == [3, 2, 2]
+    assert [len(c) for c in chunks(list(range(8)), 3, balanced=True)] == [4, 4]
+    assert [len(c) for c in chunks(list(range(7)), 3, balanced=True)] == [4, 3]
+    assert [len(c) for c in chunks(list(range(7)), 3)] == [3, 3, 1]
     data = generator((11, 2), 5, seed=1, wait=True)
     assert [len(fragment) for fragment in data] == [3, 2, 2, 2, 2]
     assert len(data[0][0]) == 2
@@ -298,6 +348,8 @@ def test_launch_and_object_tracker(session, tmp_path):
     path = tmp_path / "launched.py"
     path.write_text(PROGRAM)
     assert launch_pycompss_application(str(path), "entry", 2, start=5, log_level="off") == (2, [5, 6])
+    assert launch_pycompss_application(str(path), "entry", ["1"], {"start": 3}) == (1, [3])
+    assert launch_pycompss_application(str(path), "entry", args=["1"], kwargs={"start": 4}) == (1, [4])
     with pytest.raises(AttributeError, match="has no function 'nothing'"):
         launch_pycompss_application(str(path), "nothing")
     with pytest.raises(FileNotFoundError, match="there is no program"):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TEMPLATE = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 
+# A word of `args=` that a shell would expand, and in which nothing else has a meaning to a shell.
+_WILDCARD = re.compile(r"[\w./*?\[\]@%+,:=-]+")
+
 Around = tuple["Binary | None", "Binary | None"]
 
 
@@ -113,7 +116,19 @@ class Binary:
     def _words(self, parameters: list[str], texts: dict[str, str]) -> list[str]:
         """Program and arguments: those declared, else the parameters in order."""
         words = shlex.split(self.args) if self.args is not None else parameters
-        return [environment_value(self.program, "@binary"), *self.lead, *[_fill(word, texts) for word in words]]
+        command = [environment_value(self.program, "@binary"), *self.lead, *[_fill(word, texts) for word in words]]
+        return expanding(command, words) if self.args is not None else command
+
+
+def expanding(command: list[str], declared: list[str]) -> list[str]:
+    """`command`, run by a shell that expands the wildcards in `declared`, the words of `args=`; else as it is."""
+    if not any(_WILDCARD.fullmatch(word) and set(word) & set("*?[") for word in declared):
+        return command
+    first = len(command) - len(declared)
+    parts = [f'"${{{index + 1}}}"' for index in range(first)]
+    for index, word in enumerate(declared):
+        parts.append(word if _WILDCARD.fullmatch(word) and set(word) & set("*?[") else f'"${{{first + index + 1}}}"')
+    return ["/bin/sh", "-c", "exec " + " ".join(parts), "sh", *command]
 
 
 def between(command: list[str], around: Around, texts: dict[str, str]) -> list[str]:

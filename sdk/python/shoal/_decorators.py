@@ -62,10 +62,14 @@ def on_failure(*args: Any, management: str = "", **defaults: Any) -> Callable[[A
     return lambda target: apply(target, lambda task: task.set_on_failure(policy, defaults), "on_failure")
 
 
-def command_of(decorator: str, binary: Any, args: Any, options: dict[str, Any], *, fails: bool = True) -> Binary:
+def command_of(
+    decorator: str, binary: Any, args: Any, options: dict[str, Any], *, fails: bool = True, takes_parameters: bool = True
+) -> Binary:
     """The command that a decorator declares. TypeError for unknown options, NotSupportedError for containers."""
     working_dir = options.pop("workingDir", options.pop("working_dir", ""))
     fails = bool(options.pop("failByExitValue", options.pop("fail_by_exit_value", fails)))
+    params = options.pop("params", None)  # the name of `args` in older programs
+    args = params if args is None else args
     engine = options.pop("engine", None)
     options.pop("image", None)
     if engine:
@@ -77,6 +81,8 @@ def command_of(decorator: str, binary: Any, args: Any, options: dict[str, Any], 
         raise TypeError(f"@{decorator} needs the program: @{decorator}(binary='date')")
     if args is not None and not isinstance(args, str):
         raise TypeError(f"@{decorator}: args must be one string, as on a command line, not {type(args).__name__}")
+    if args is None and not takes_parameters:
+        args = ""
     return Binary(binary, args, str(working_dir or ""), fails)
 
 
@@ -95,7 +101,7 @@ def binary(*positional: Any, binary: Any = None, args: str | None = None, **opti
 def prolog(*positional: Any, binary: Any = None, args: str | None = None, **options: Any) -> Callable[[Any], Any]:
     """`@prolog(binary="mkdir", args="-p {{where}}")`: a command that runs before the task, at the same place."""
     keywords_only("prolog", positional, "binary='date'")
-    command = command_of("prolog", binary, args or "", options)
+    command = command_of("prolog", binary, args, options, takes_parameters=False)
     return lambda target: apply(target, lambda task: task.set_around(command, None), "prolog", needs_task=True)
 
 
@@ -105,7 +111,7 @@ def epilog(*positional: Any, binary: Any = None, args: str | None = None, **opti
     The task does not fail with it, unless `fail_by_exit_value=True`.
     """
     keywords_only("epilog", positional, "binary='date'")
-    command = command_of("epilog", binary, args or "", options, fails=False)
+    command = command_of("epilog", binary, args, options, fails=False, takes_parameters=False)
     return lambda target: apply(target, lambda task: task.set_around(None, command), "epilog", needs_task=True)
 
 

@@ -124,8 +124,8 @@ def _unfold_processors(processors: Any) -> dict[str, Any]:
     return unfolded
 
 
-def resolve_static(constraints: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """(values that are known now, expressions to be evaluated at each call)."""
+def resolve_static(constraints: dict[str, Any], parameters: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(values that are known now, expressions to be evaluated at each call); `parameters` are those of the task."""
     fixed: dict[str, str] = {}
     dynamic: dict[str, str] = {}
     for key, value in constraints.items():
@@ -133,11 +133,16 @@ def resolve_static(constraints: dict[str, Any]) -> tuple[dict[str, str], dict[st
             continue  # what every task is without being asked
         if isinstance(value, bool):
             fixed[key] = "true" if value else "false"
-        elif isinstance(value, str) and key in _DYNAMIC and not _ENVIRONMENT.match(value) and not _is_number(value):
+        elif isinstance(value, str) and (value in parameters or _is_expression(key, value)):
             dynamic[key] = value
         else:
             fixed[key] = environment_value(str(value), f"@constraint: {key}")
     return fixed, dynamic
+
+
+def _is_expression(key: str, text: str) -> bool:
+    """True for what is to be computed at each call: numeric keys whose text is neither a number nor a variable."""
+    return key in _DYNAMIC and not _ENVIRONMENT.match(text) and not _is_number(text)
 
 
 def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[str, Any], task: str) -> dict[str, str]:

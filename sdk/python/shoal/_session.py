@@ -18,7 +18,7 @@ from typing import Any
 from shoal import _codec, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
-from shoal._protocol import INLINE_MAX, PROTOCOL_VERSION, WAIT_DATA_MAX, Kind
+from shoal._protocol import INLINE_MAX, PROTOCOL_VERSION, WAIT_DATA_MAX, Code, Kind
 from shoal._transport import Connection, WaitHook
 from shoal.errors import ShoalError, request_error, task_error
 
@@ -214,9 +214,10 @@ class Session:
             results += answer
         return results + first[WAIT_DATA_MAX:]
 
-    def wait_on_data(self, data: list[int]) -> list[Any]:
-        """The values of `data`; raises the first failure among them."""
-        return [self._value(result) for result in self.wait(data, [])]
+    def wait_on_data(self, data: list[int], cancelled: Any = None) -> list[Any]:
+        """The values of `data`; raises the first failure among them. With `cancelled`, that is what cancelled ones give."""
+        results = self.wait(data, [])
+        return [cancelled if cancelled is not None and r[1] == Code.CANCELLED else self._value(r) for r in results]
 
     def _value(self, result: list) -> Any:
         _, code, message, value, error = result[:5]

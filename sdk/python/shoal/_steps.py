@@ -212,7 +212,7 @@ class _Knowledge:
             self._agents = None if answer is None else answer.get("agents", [])
         if not self._agents:
             return True
-        fixed, dynamic = _options.resolve_static(task.constraints)
+        fixed, dynamic = _options.resolve_static(task.constraints, task.signature.all_names())
         units = int(float(fixed.get("computing_units", 1))) if "computing_units" not in dynamic else 1
         labels = {key[len("label.") :]: value for key, value in fixed.items() if key.startswith("label.")}
         return any(_fits(agent, units, labels) for agent in self._agents)

@@ -51,6 +51,8 @@ class Task(Declaration):
 
     def _run_here(self, args: tuple, kwargs: dict) -> Any:
         """Without an agent a call is a call."""
+        if self._takes_returns(kwargs):
+            del kwargs["returns"]
         if self._binary is not None:
             from shoal._local import run_binary
 
@@ -75,7 +77,7 @@ class Task(Declaration):
     def _prepare(self, session: Any) -> None:
         """Registers the function with `session`, once."""
         if not self._resolved:
-            fixed, self._dynamic = _options.resolve_static(self._constraints)
+            fixed, self._dynamic = _options.resolve_static(self._constraints, self._signature.all_names())
             self._options = self._options.changed(constraints=fixed)
             self._resolved = True
         if self._result_hints is MISSING:
@@ -157,6 +159,7 @@ class Task(Declaration):
         return futures[0] if len(futures) == 1 else futures
 
     def _submit_general(self, session: Any, args: tuple, kwargs: dict) -> Any:
+        returns = kwargs.pop("returns") if self._takes_returns(kwargs) else MISSING
         positional, varargs, keyword_only, varkeywords = self._signature.bind(args, kwargs)
         if self._local:
             return self._run_locally(args, kwargs)
@@ -178,9 +181,9 @@ class Task(Declaration):
             if builder.streams:
                 options = options.changed(streams=True)
                 self._register_writers(session, builder)
-            hints = self._hints
+            hints = self._hints if returns is MISSING else _function.results_of_declaration(returns)
             if hints is None:
-                hints = self._evaluate_returns({**named, **varkeywords})
+                hints = self._evaluate_returns({**named, **varkeywords}, self._returns if returns is MISSING else returns)
             packed = _codec.NO_OPTIONS if options is self._options else _codec.pack_value(options.message())
             result = self._add_call(session, accesses, hints, packed)
             for value in builder.to_release:
@@ -224,14 +227,18 @@ class Task(Declaration):
             return self._self_direction
         return IN
 
-    def _evaluate_returns(self, values: dict[str, Any]) -> list[Any]:
+    def _takes_returns(self, kwargs: dict) -> bool:
+        """True if `returns=` of a call says how many results it has, not what a parameter is."""
+        return "returns" in kwargs and not self._signature.accepts("returns") and self._signature.varkeywords is None
+
+    def _evaluate_returns(self, values: dict[str, Any], declared: Any) -> list[Any]:
         """`returns="…"`: the name of a global, `{{parameter}}`, or an expression over the arguments."""
-        text = TEMPLATE.sub(lambda match: match.group(1), str(self._returns))
+        text = TEMPLATE.sub(lambda match: match.group(1), str(declared))
         text = _VALUE_OF.sub(lambda match: match.group(1), text)
         try:
             count = eval(text, self.function.__globals__, values)
         except Exception as error:
-            raise ValueError(f"returns={self._returns!r} of task {self.name} cannot be evaluated: {error}") from error
+            raise ValueError(f"returns={declared!r} of task {self.name} cannot be evaluated: {error}") from error
         return _function.results_of_declaration(count if isinstance(count, (int, list, tuple)) else int(count)) or []
 
     def _register_writers(self, session: Any, builder: CallBuilder) -> None:

@@ -15,26 +15,35 @@ from shoal._session import Session, remove_path
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class statement made it
 
 
-def wait_on(*values: Any, mode: str = "rw") -> Any:
+class _Cancelled:
+    """Stands for the value of a datum whose task was cancelled."""
+
+
+CANCELLED = _Cancelled()
+
+
+def wait_on(*values: Any, mode: str = "rw", cancelled_is_none: bool = False) -> Any:
     """Waits for futures and for objects that tasks write, inside lists, tuples and dicts too.
 
     Returns what it was given with values in place of futures (several arguments: a list). An object that tasks wrote is
     brought up to date in place where its type allows (lists, dicts, sets, arrays, plain objects) and returned. Raises
-    the exception of a task that failed. `mode="r"` promises not to change the values: tasks go on using theirs.
+    the exception of a task that failed. `mode="r"` promises not to change the values: tasks go on using theirs. With
+    `cancelled_is_none` results of cancelled tasks are None, and objects that they would have written stay as they are.
     """
     if mode not in ("r", "rw"):
         raise ValueError(f"mode={mode!r}: it is 'r' or 'rw'")
     session = _runtime.attach()
     if session is not None:
-        values = tuple(_Wait(session, mode).resolve(values))
+        values = tuple(_Wait(session, mode, CANCELLED if cancelled_is_none else None).resolve(values))
     return values[0] if len(values) == 1 else list(values)
 
 
 class _Wait:
     """One wait_on: collects what is not here, waits for all of it at once, puts the values in place."""
 
-    def __init__(self, session: Session, mode: str) -> None:
+    def __init__(self, session: Session, mode: str, cancelled: Any = None) -> None:
         self._session = session
+        self._cancelled = cancelled
         self._mode = mode
         self._wanted: dict[int, Any] = {}  # datum → future or tracked object
         self._values: dict[int, Any] = {}  # id of that → its value
@@ -45,7 +54,7 @@ class _Wait:
         for value in values:
             self._collect(value)
         if self._wanted:
-            fresh = self._session.wait_on_data(list(self._wanted))
+            fresh = self._session.wait_on_data(list(self._wanted), self._cancelled)
             for handle, value in zip(self._wanted.values(), fresh):
                 self._values[id(handle)] = self._settle(handle, value)
         return [self._filled(value) for value in values]
@@ -66,6 +75,8 @@ class _Wait:
                 self._collect(item)
 
     def _settle(self, handle: Any, fresh: Any) -> Any:
+        if fresh is CANCELLED:
+            return None if type(handle) is Future else handle
         if type(handle) is Future:
             handle._value, handle._final = fresh, True
             return fresh
@@ -75,7 +86,7 @@ class _Wait:
         return handle if _refresh(handle, fresh) else fresh
 
     def _filled(self, value: Any) -> Any:
-        if type(value) is Future:
+        if type(value) is Future and value._final:
             return value._value
         if id(value) in self._values:
             return self._values[id(value)]

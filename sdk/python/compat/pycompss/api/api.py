@@ -38,13 +38,14 @@ def compss_stop(code: int = 0, _hard_stop: bool = False) -> None:
 def compss_wait_on(*values: Any, mode: str = "rw", to_write: Any = None, **aliases: Any) -> Any:
     """Waits for values, inside lists, tuples and dicts too; one gives the value, several give a list.
 
-    `mode="r"` promises not to change the values: tasks go on using theirs.
+    `mode="r"` promises not to change the values: tasks go on using theirs. Results of tasks that were cancelled (with their
+    group, or after a failure with CANCEL_SUCCESSORS) are None; those of tasks that failed raise what the task raised.
     """
     if aliases:
         raise TypeError(f"compss_wait_on has no option {sorted(aliases)[0]!r}; it is mode='rw' or mode='r'")
     if to_write is not None:
         mode = "rw" if to_write else "r"
-    return shoal.wait_on(*values, mode=mode)
+    return shoal.wait_on(*values, mode=mode, cancelled_is_none=True)
 
 
 def compss_wait_on_file(*file_names: Any) -> Any:

@@ -16,6 +16,9 @@ ARITY = 8  # of trees
 _SAMPLES = 20  # keys of each partition that decide the ranges of a sort
 
 
+_NOTHING = object()
+
+
 def _identity(value: Any) -> Any:
     return value
 
@@ -30,27 +33,29 @@ class DDS:
     """
 
     def __init__(self) -> None:
-        self._partitions: list[Any] = []
+        self.partitions: list[Any] = []
         self._steps: tasks.Steps = ()
 
     def _with(self, partitions: list[Any], steps: tasks.Steps = ()) -> DDS:
         made = DDS()
-        made._partitions = partitions
+        made.partitions = partitions
         made._steps = steps
         return made
 
     def _then(self, step: Callable[[list], Iterable]) -> DDS:
-        return self._with(self._partitions, (*self._steps, step))
+        return self._with(self.partitions, (*self._steps, step))
 
     # ---- loading ----
     def load(self, iterator: Iterable, num_of_parts: int = DEFAULT_PARTITIONS, paac: bool = False) -> DDS:
-        """The items of `iterator` in `num_of_parts` partitions; with `paac` its items are the partitions."""
-        if paac:
+        """The items of `iterator` in `num_of_parts` partitions; with -1 its items are the partitions (lists or futures).
+
+        Partitions may hold futures; `paac` (partition as a collection) says so elsewhere, here it makes no difference.
+        """
+        del paac
+        if num_of_parts == -1:
             return self._with(list(iterator))
         items = list(iterator)
-        parts = len(items) if num_of_parts == -1 else num_of_parts
-        if parts < 1:
-            parts = 1
+        parts = max(1, num_of_parts)
         base, extra = divmod(len(items), parts)
         partitions, start = [], 0
         for index in range(parts):
@@ -87,7 +92,7 @@ class DDS:
         """(path, text) of each file of a directory."""
         paths = [os.path.abspath(entry.path) for entry in sorted(os.scandir(dir_path), key=lambda e: e.name) if entry.is_file()]
         parts = len(paths) if num_of_parts < 1 else min(num_of_parts, len(paths))
-        groups = DDS().load(paths, max(1, parts))._partitions
+        groups = DDS().load(paths, max(1, parts)).partitions
         return self._with([tasks.read_files(group) for group in groups])
 
     def load_pickle_files(self, dir_path: str) -> DDS:
@@ -143,13 +148,13 @@ class DDS:
     def _done(self) -> list[Any]:
         """The partitions with all steps applied, as futures or lists."""
         if self._steps:
-            self._partitions = [tasks.run(partition, self._steps) for partition in self._partitions]
+            self.partitions = [tasks.run(partition, self._steps) for partition in self.partitions]
             self._steps = ()
-        return self._partitions
+        return self.partitions
 
     def num_of_partitions(self) -> int:
         """How many partitions there are."""
-        return len(self._partitions)
+        return len(self.partitions)
 
     def distinct(self) -> DDS:
         """Each item once."""
@@ -157,16 +162,16 @@ class DDS:
 
     def partition_by(self, partitioner_func: Callable[[Any], int] = tasks.stable_hash, num_of_partitions: int = -1) -> DDS:
         """The pairs in partitions by `partitioner_func(key)`: those of one key lie in one."""
-        buckets = num_of_partitions if num_of_partitions > 0 else max(1, len(self._partitions))
-        rows = [tasks.scatter(partition, self._steps, partitioner_func, buckets) for partition in self._partitions]
+        buckets = num_of_partitions if num_of_partitions > 0 else max(1, len(self.partitions))
+        rows = [tasks.scatter(partition, self._steps, partitioner_func, buckets) for partition in self.partitions]
         return self._with([tasks.gather(column) for column in _columns(rows, buckets)])
 
     def combine_by_key(
         self, creator_func: Callable, combiner_func: Callable, merger_function: Callable, total_parts: int = -1
     ) -> DDS:
         """The values of each key as one: created from the first, combined with more, merged across partitions."""
-        parts = total_parts if total_parts > 0 else max(1, len(self._partitions))
-        local = [tasks.combine(partition, self._steps, creator_func, combiner_func) for partition in self._partitions]
+        parts = total_parts if total_parts > 0 else max(1, len(self.partitions))
+        local = [tasks.combine(partition, self._steps, creator_func, combiner_func) for partition in self.partitions]
         rows = [tasks.scatter(partition, (), tasks.stable_hash, parts) for partition in local]
         return self._with([tasks.combine_combined(column, merger_function) for column in _columns(rows, parts)])
 
@@ -187,14 +192,14 @@ class DDS:
 
     def join(self, other: DDS, num_of_partitions: int = -1) -> DDS:
         """(key, (value here, value there)) for the keys that both have."""
-        buckets = num_of_partitions if num_of_partitions > 0 else max(len(self._partitions), len(other._partitions), 1)
-        left = self.partition_by(num_of_partitions=buckets)._partitions
-        right = other.partition_by(num_of_partitions=buckets)._partitions
+        buckets = num_of_partitions if num_of_partitions > 0 else max(len(self.partitions), len(other.partitions), 1)
+        left = self.partition_by(num_of_partitions=buckets).partitions
+        right = other.partition_by(num_of_partitions=buckets).partitions
         return self._with([tasks.join(a, b) for a, b in zip(left, right)])
 
     def sort_by_key(self, ascending: bool = True, num_of_parts: int | None = None, key_func: Callable = _identity) -> DDS:
         """The pairs in the order of their keys, across partitions too."""
-        buckets = num_of_parts or max(1, len(self._partitions))
+        buckets = num_of_parts or max(1, len(self.partitions))
         partitions = self._done()
         sampled = compss_wait_on([tasks.sample_keys(partition, (), key_func, _SAMPLES) for partition in partitions])
         keys = sorted(key for part in sampled for key in part)
@@ -218,19 +223,19 @@ class DDS:
     def take(self, num: int) -> list:
         """The first `num` items."""
         taken: list = []
-        for partition in self._partitions:
+        for partition in self.partitions:
             if len(taken) >= num:
                 break
             taken += compss_wait_on(tasks.first(partition, self._steps, num - len(taken)))
         return taken
 
-    def reduce(self, func: Callable, initial: Any = None, arity: int = -1, collect: bool = True) -> Any:
+    def reduce(self, func: Callable, initial: Any = _NOTHING, arity: int = -1, collect: bool = True) -> Any:
         """All items reduced by `func`, partitions first, then as a tree of `arity`; `collect=False` gives a DDS of it.
 
         ValueError when there is no item and no initial value.
         """
-        first = [] if initial is None else [initial]
-        level = [tasks.fold(p, self._steps, func, first if i == 0 else []) for i, p in enumerate(self._partitions)]
+        first = [] if initial is _NOTHING else [initial]
+        level = [tasks.fold(p, self._steps, func, first if i == 0 else []) for i, p in enumerate(self.partitions)]
         result = _tree(level, lambda part: tasks.fold_folded(part, func), arity)
         if not collect:
             return self._with([] if result is None else [result])
@@ -251,16 +256,16 @@ class DDS:
 
     def count_by_value(self, arity: int = ARITY, as_dict: bool = True, as_fo: bool = False) -> Any:
         """How often each item is there: a dict, a DDS of pairs, or with `as_fo` a future of the dict."""
-        level = [tasks.count_values(partition, self._steps) for partition in self._partitions]
+        level = [tasks.count_values(partition, self._steps) for partition in self.partitions]
         result = _tree(level, tasks.add_counters, arity)
         if as_fo:
             return result
         counts = Counter() if result is None else compss_wait_on(result)
-        return dict(counts) if as_dict else DDS().load(counts.items(), max(1, len(self._partitions)))
+        return dict(counts) if as_dict else DDS().load(counts.items(), max(1, len(self.partitions)))
 
     def foreach(self, func: Callable) -> None:
         """Calls `func` for each item, where it is, and waits for the end."""
-        compss_wait_on([tasks.call_each(partition, self._steps, func) for partition in self._partitions])
+        compss_wait_on([tasks.call_each(partition, self._steps, func) for partition in self.partitions])
 
     def save_as_text_file(self, path: str) -> None:
         """Writes a file for each partition into the directory `path`, one item a line."""
@@ -272,9 +277,9 @@ class DDS:
 
     def _save(self, write: Callable, path: str) -> None:
         os.makedirs(path, exist_ok=True)
-        width = len(str(len(self._partitions)))
-        names = [os.path.join(os.path.abspath(path), f"{i:0{width}}_partition") for i in range(len(self._partitions))]
-        compss_wait_on([write(partition, self._steps, name) for partition, name in zip(self._partitions, names)])
+        width = len(str(len(self.partitions)))
+        names = [os.path.join(os.path.abspath(path), f"{i:0{width}}_partition") for i in range(len(self.partitions))]
+        compss_wait_on([write(partition, self._steps, name) for partition, name in zip(self.partitions, names)])
 
 
 def _columns(rows: list[Any], buckets: int) -> list[list]:

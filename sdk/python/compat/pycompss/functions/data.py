@@ -13,17 +13,14 @@ _DISTRIBUTIONS = ("random", "normal", "uniform")
 
 
 def chunks(sequence: Any, size: int, balanced: bool = False) -> Iterator[Any]:
-    """Slices of `sequence` of `size` elements; with `balanced`, `size` slices whose lengths differ by one at most."""
+    """Slices of `sequence` of `size` elements. The last one is shorter, or with `balanced` the first ones are longer by one."""
     if size < 1:
         raise ValueError("chunks needs a positive size")
-    if not balanced:
-        for start in range(0, len(sequence), size):
-            yield sequence[start : start + size]
-        return
-    base, extra = divmod(len(sequence), size)
+    longer = len(sequence) % size if balanced and len(sequence) >= size else 0
     start = 0
-    for index in range(size):
-        end = start + base + (1 if index < extra else 0)
+    while start < len(sequence):
+        end = start + size + (1 if longer > 0 else 0)
+        longer -= 1
         yield sequence[start:end]
         start = end
 

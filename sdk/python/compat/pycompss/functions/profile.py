@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import resource
 import sys
 import time
@@ -12,7 +13,8 @@ from typing import Any
 
 
 class profile:
-    """Decorator, with or without parentheses: prints what each call took, to standard output or to a file.
+    """Decorator, with or without parentheses: prints what each call took, to standard output or to a file
+    (`redirect_to`, or $COMPSS_PROFILING_FILE).
 
     The line has the wall and processor time, the peak of Python's allocations during the call (with `full_report`) and the
     peak of the process. Below @task it measures the task, where it runs.
@@ -31,7 +33,7 @@ class profile:
         del backend  # the interpreter and the kernel tell
         self._full = bool(full_report)
         self._precision = precision
-        self._file = redirect_to
+        self._file = redirect_to or os.environ.get("COMPSS_PROFILING_FILE")
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorates `function`."""
@@ -66,4 +68,4 @@ class profile:
                 file.write(line + "\n")
 
 
-Profile = profile
+PROFILE = Profile = profile

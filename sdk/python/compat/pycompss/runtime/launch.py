@@ -14,11 +14,16 @@ from shoal import _runtime
 def launch_pycompss_application(app: str, func: str | None, *args: Any, **options: Any) -> Any:
     """Runs the function `func` of the program `app` as a main program, and waits for its tasks; its result.
 
-    `args` and the keywords that are no options of the runtime are passed on. With `func=None` the program itself is run.
-    The tasks go to the agent of SHOAL_SOCKET; without one they run when they are called.
+    `args` and the keywords that are no options of the runtime are passed on; a list and a dict, or `args=[…], kwargs={…}`,
+    mean the same. With `func=None` the program itself is run. The tasks go to the agent of SHOAL_SOCKET; without one they
+    run when they are called.
     """
     from pycompss.interactive import _OPTIONS
 
+    if len(args) == 2 and isinstance(args[0], (list, tuple)) and isinstance(args[1], dict):
+        args, options = tuple(args[0]), {**args[1], **options}  # the older form: a list and a dict
+    args = (*args, *options.pop("args", ()))
+    options.update(options.pop("kwargs", {}))
     passed = {name: value for name, value in options.items() if name not in _OPTIONS}
     if func is None or func == "__main__":
         from shoal.__main__ import run_script

@@ -455,3 +455,19 @@ def test_interactive_without_an_agent(sequential, capsys):
     with pytest.raises(shoal.ShoalError, match="nothing to look at without an agent"):
         ipycompss.tasks_info()
     ipycompss.stop(sync=True)
+
+
+def test_names_of_test_programs(tmp_path):
+    from pycompss.tests.outlog import create_logger
+    from pycompss.util.serialization.serializer import (
+        deserialize_from_bytes,
+        deserialize_from_file,
+        serialize_to_bytes,
+        serialize_to_file,
+    )
+
+    logger = create_logger()
+    assert create_logger() is logger
+    serialize_to_file([1], str(tmp_path / "f"), logger)
+    assert deserialize_from_file(str(tmp_path / "f"), logger) == [1]
+    assert deserialize_from_bytes(serialize_to_bytes({"a": 1})) == {"a": 1}

@@ -224,7 +224,7 @@ class CallBuilder:
 
         def stand_in(leaf: Any) -> Any:
             index = next(numbers)
-            return _out_slot(leaf) if direction is Direction.OUT else _serialize.Slot(index)
+            return _out_element(leaf) if direction is Direction.OUT else _serialize.Slot(index)
 
         return mapped(value, shape, stand_in)
 
@@ -299,6 +299,11 @@ def cannot_send(function: str, name: str, value: Any, error: Exception) -> TypeE
         f"argument {name!r} of task {function} cannot be sent to an executor: a {type(value).__qualname__} that cannot be "
         f"pickled ({error}). Pass plain data, or what the task needs to make the object itself"
     )
+
+
+def _out_element(value: Any) -> Any:
+    """An element of a written collection: a list among them keeps its shape, with new objects in it."""
+    return [_out_element(item) for item in value] if type(value) is list else _out_slot(value)
 
 
 def _out_slot(value: Any) -> _serialize.OutSlot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from shoal._function import MISSING, Signature
 from shoal._options import Options
 from shoal._protocol import Direction, OnFailure
 from shoal.errors import NotSupportedError, nearest
-from shoal.parameter import IN, Parameter, as_parameter
+from shoal.parameter import IN, TYPE, Parameter, as_parameter
 
 _ALIASES = {
     "targetDirection": "target_direction",
@@ -157,6 +158,7 @@ class Declaration:
         self._dynamic: dict[str, str] = {}
         self._bare: Any = None
         self._prepared: Callable | None = None
+        self._path_defaults = self._defaults_of_paths()
         self._plain = (
             all(p.is_plain_in for p in self._parameters.values())
             and self._varargs.is_plain_in
@@ -164,6 +166,14 @@ class Declaration:
             and self._binary is None
             and not self._local
         )
+
+    def _defaults_of_paths(self) -> dict[str, Any]:
+        """Defaults of parameters that are files or directories: used as if the call had named them."""
+        paths = (TYPE.FILE, TYPE.DIRECTORY, TYPE.COLLECTION_FILE)
+        names = [name for name, parameter in self._parameters.items() if parameter.content in paths]
+        declared = inspect.signature(self.function).parameters if names else {}
+        empty = inspect.Parameter.empty
+        return {name: declared[name].default for name in names if name in declared and declared[name].default is not empty}
 
     # ---- what decorators add ----
     def add_constraints(self, constraints: dict[str, Any]) -> None:

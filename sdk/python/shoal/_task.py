@@ -198,6 +198,8 @@ class Task(Declaration):
         by_name = False
         names = self._signature.names
         for name, value in zip(names, positional):
+            if value is MISSING and name in self._path_defaults:
+                value = self._path_defaults[name]
             if value is MISSING:
                 by_name = True  # the executor's own default applies; what follows is passed by name
                 continue
@@ -211,6 +213,8 @@ class Task(Declaration):
             name = self._signature.varargs or ""
             record_args.append(builder.argument(len(record_args), name, value, self._varargs))
         for name, value in [*zip(self._signature.keyword_only, keyword_only), *varkeywords.items()]:
+            if value is MISSING:
+                value = self._path_defaults.get(name, MISSING)
             if value is not MISSING:
                 record_kwargs[name] = builder.argument(name, name, value, self._parameters.get(name, IN))
         if not record_args and not record_kwargs:

@@ -244,20 +244,35 @@ def _delete_one(session: Session, obj: Any) -> bool:
 
 
 def delete_file(*paths: Any) -> Any:
-    """Deletes files that tasks and program no longer need, once nobody reads them. True if they existed."""
+    """Deletes files that tasks and program no longer need, once nobody reads them. True for those that were there.
+
+    Lists and tuples of paths are answered by lists and tuples.
+    """
     session = _runtime.attach()
-    known = []
-    for path in paths:
+
+    def delete(path: Any) -> bool:
         if session is not None:
-            known.append(session.delete_file(os.fspath(path)))
-        else:
-            known.append(os.path.lexists(path))
-            remove_path(os.fspath(path))
+            return session.delete_file(os.fspath(path))
+        known = os.path.lexists(path)
+        remove_path(os.fspath(path))
+        return known
+
+    known = [_each_path(path, delete) for path in paths]
     return known[0] if len(known) == 1 else known
 
 
 def file_exists(*paths: Any) -> Any:
-    """True for files on disk and for those that a task is going to write."""
+    """True for files on disk and for those that a task is going to write. Lists are answered by lists."""
     session = _runtime.attach()
-    exist = [os.path.exists(p) if session is None else session.file_exists(os.fspath(p)) for p in paths]
+
+    def exists(path: Any) -> bool:
+        return os.path.exists(path) if session is None else session.file_exists(os.fspath(path))
+
+    exist = [_each_path(path, exists) for path in paths]
     return exist[0] if len(exist) == 1 else exist
+
+
+def _each_path(path: Any, visit: Any) -> Any:
+    if isinstance(path, (list, tuple)):
+        return type(path)(_each_path(item, visit) for item in path)
+    return visit(path)

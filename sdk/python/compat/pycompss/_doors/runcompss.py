@@ -6,6 +6,7 @@ The tasks go to the agent of SHOAL_SOCKET, else to the agent of this machine, el
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -25,7 +26,7 @@ OPTIONS = frozenset(
     generate_trace delete_trace_packages custom_threads ear data_provenance gen_coredump opts nested""".split()
 )
 _MEANINGFUL = {"lang", "pythonpath", "python_interpreter", "env_script", "wall_clock_limit", "socket"}
-_NOT_PASSED = {"PWD", "OLDPWD", "SHLVL", "_", "SHOAL_SOCKET", "SHOAL_APP", "SHOAL_EXECUTOR_TOKEN"}
+_NOT_PASSED = {"SHOAL_WALL_CLOCK", "PWD", "OLDPWD", "SHLVL", "_", "SHOAL_SOCKET", "SHOAL_APP", "SHOAL_EXECUTOR_TOKEN"}
 _USAGE = "usage: {command} [OPTIONS] PROGRAM.py [ARGUMENTS]"
 
 
@@ -79,8 +80,11 @@ def _environment(parsed: Parsed) -> dict[str, str]:
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [*parsed.get("pythonpath").split(os.pathsep), os.path.dirname(here), here, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    if parsed.get("wall_clock_limit"):
-        environment["SHOAL_WALL_CLOCK"] = parsed.get("wall_clock_limit")
+    limit = parsed.get("wall_clock_limit")
+    if limit:
+        if not limit.replace(".", "", 1).isdigit():
+            raise UsageError(f"--wall_clock_limit={limit}: it is a number of seconds")
+        environment["SHOAL_WALL_CLOCK"] = limit
     if parsed.get("socket"):
         environment["SHOAL_SOCKET"] = parsed.get("socket")
     return environment
@@ -90,7 +94,18 @@ def _submit(parsed: Parsed, environment: dict[str, str], interpreter: str) -> in
     """Through the agent of this machine, with the caller's environment."""
     pairs = [f"{name}={value}" for name, value in environment.items() if name not in _NOT_PASSED and "\n" not in value]
     words = [word for pair in pairs for word in ("--env", pair)]
-    return shoal_command.run(None, "run", "--python", interpreter, *words, *parsed.rest)
+    command = shoal_command.command(None, "run", "--python", interpreter, *words, *parsed.rest)
+    limit = parsed.get("wall_clock_limit")
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait(float(limit) if limit else None)
+        except subprocess.TimeoutExpired:
+            print(f"the wall clock limit of {limit} s is over; the tasks are cancelled and the program stops", file=sys.stderr)
+            process.send_signal(signal.SIGINT)  # `shoal run` cancels the application
+            process.wait()
+            return 1
+        except KeyboardInterrupt:  # `shoal run` got it as well
+            return process.wait()
 
 
 if __name__ == "__main__":

@@ -408,6 +408,7 @@ def big():
 def test_constraints_in_every_spelling(session):
     assert wait_on(waits()) == 1
     assert waits._options.constraints == {"computing_units": "0"}
+    assert constraint(storageBW=3) is not None
     assert wait_on(big()) == 1
     assert big._options.constraints == {"computing_units": "3", "processor_architecture": "x"}
 

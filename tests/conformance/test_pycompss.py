@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import unittest
 
 import pytest
 
@@ -471,3 +472,46 @@ def test_names_of_test_programs(tmp_path):
     serialize_to_file([1], str(tmp_path / "f"), logger)
     assert deserialize_from_file(str(tmp_path / "f"), logger) == [1]
     assert deserialize_from_bytes(serialize_to_bytes({"a": 1})) == {"a": 1}
+
+
+@shoal.task(returns=2)
+def where_am_i():
+    from pycompss.util import context
+
+    return context.in_master(), context.in_worker()
+
+
+def test_context_and_deleted_objects(session, monkeypatch):
+    from pycompss.api.api import compss_delete_object
+    from pycompss.runtime.management.object_tracker import OT
+    from pycompss.util.context import CONTEXT, in_master, in_worker
+
+    assert (in_master(), in_worker(), CONTEXT.in_pycompss()) == (True, False, True)
+    assert shoal.wait_on(where_am_i()) == [False, True]
+    items = []
+    extend(items, 1)
+    assert OT.get_object_id(items) in OT.pending_to_synchronize
+    assert compss_delete_object(items, [1]) == [True, True]
+    assert OT.get_object_id(items) == ""
+    monkeypatch.setattr(_runtime, "current", None)
+    monkeypatch.setattr(_runtime, "_may_attach", False)
+    assert CONTEXT.in_pycompss() is False
+    assert compss_delete_object(items) is False
+    assert OT.pending_to_synchronize == set()
+
+
+def test_methods_of_test_cases_are_tasks(session):
+    class Cases(unittest.TestCase):
+        """Programs test themselves like this."""
+
+        @shoal.task(returns=(int, list))
+        def work(self, v, w=3, *args, **kwargs):
+            return v * w + sum(args), sorted(kwargs)
+
+        def test_work(self):
+            first, second = self.work(1, 2, 3, x=4)
+            self.assertEqual((shoal.wait_on(first), shoal.wait_on(second)), (5, ["x"]))
+
+    result = unittest.TestResult()
+    Cases("test_work").run(result)
+    assert result.wasSuccessful(), result.errors + result.failures

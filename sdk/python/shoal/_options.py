@@ -103,7 +103,8 @@ def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
 
 def _snake_case(name: str) -> str:
     """The legacy spellings: computingUnits and ComputingUnits are computing_units."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    key = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return "storage_bandwidth" if key == "storage_bw" else key
 
 
 def _unfold_processors(processors: Any) -> dict[str, Any]:

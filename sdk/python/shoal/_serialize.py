@@ -123,6 +123,8 @@ def _override(obj: Any, substitute: Substitute | None) -> Any:
         return _argument, (obj.index,)
     if kind is OutSlot:
         return _make, (obj.factory, obj.args)
+    if obj is sys.stdout or obj is sys.stderr:  # whatever the program put there; the task has its own
+        return getattr, (sys, "stdout" if obj is sys.stdout else "stderr")
     if substitute is not None:
         index = substitute(obj)
         if index is not None:

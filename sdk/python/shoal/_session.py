@@ -239,6 +239,10 @@ class Session:
         """What is known of an object that tasks write."""
         return self._tracked.get(id(obj))
 
+    def tracked_entries(self) -> list[Tracked]:
+        """What is known of all objects that tasks write."""
+        return list(self._tracked.values())
+
     @property
     def tracks_any(self) -> bool:
         """False as long as no object of the program is written by tasks."""

@@ -79,8 +79,13 @@ def compss_cancel_group(group_name: str) -> None:
 
 
 def compss_delete_object(*objects: Any) -> Any:
-    """Tells that objects will not be used again; freed after their last reader. True for those that were known."""
-    return shoal.delete_object(*objects)
+    """Tells that objects will not be used again: what the agents hold of them is freed after its last reader.
+
+    True for each, since nothing of it is left then; False without an agent, which holds nothing.
+    """
+    shoal.delete_object(*objects)
+    deleted = [shoal.session() is not None for _ in objects]
+    return deleted[0] if len(deleted) == 1 else deleted
 
 
 def compss_delete_file(*file_names: Any) -> Any:

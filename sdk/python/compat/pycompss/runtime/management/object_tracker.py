@@ -18,7 +18,15 @@ class ObjectTracker:
         entry = session.tracked(obj) if session is not None else None
         return None if entry is None else f"{entry.datum}"
 
-    get_object_id = is_tracked
+    def get_object_id(self, obj: Any) -> str:
+        """The identifier of an object that a task writes, or of a future; empty for others."""
+        return self.is_tracked(obj) or ""
+
+    @property
+    def pending_to_synchronize(self) -> set[str]:
+        """Identifiers of the objects that tasks write."""
+        session = _runtime.current
+        return set() if session is None else {str(entry.datum) for entry in session.tracked_entries()}
 
     def is_obj_to_synchronize(self, obj: Any) -> bool:
         """True when compss_wait_on would have to fetch it."""

@@ -124,8 +124,7 @@ def _jupyter(words: list[str]) -> int:
     if program is None:
         print("pycompss jupyter: Jupyter is not installed; pip install notebook", file=sys.stderr)
         return 127
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = os.pathsep.join([os.path.dirname(here), here, os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([*shoal_command.python_paths(), os.environ.get("PYTHONPATH", "")])
     return subprocess.run([program, *(words or ["notebook"])], env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
 
 

@@ -77,8 +77,8 @@ def _environment(parsed: Parsed) -> dict[str, str]:
         if done.returncode != 0:
             raise UsageError(f"--env_script: {script} ended with exit value {done.returncode}")
         environment = dict(entry.split("=", 1) for entry in os.fsdecode(done.stdout).split("\0") if "=" in entry)
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    paths = [*parsed.get("pythonpath").split(os.pathsep), os.path.dirname(here), here, environment.get("PYTHONPATH", "")]
+    given = parsed.get("pythonpath").split(os.pathsep)
+    paths = [*given, *shoal_command.python_paths(), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     limit = parsed.get("wall_clock_limit")
     if limit:

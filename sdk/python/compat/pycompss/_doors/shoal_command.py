@@ -10,6 +10,15 @@ import sys
 from typing import Any
 
 
+def python_paths() -> list[str]:
+    """Where the packages `shoal` and `pycompss` lie: what PYTHONPATH needs for a program to import them."""
+    import shoal
+
+    places = [os.path.dirname(os.path.dirname(os.path.abspath(shoal.__file__)))]
+    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return list(dict.fromkeys([*places, own]))
+
+
 def program() -> str | None:
     """The `shoal` command: of SHOAL_BIN, else of PATH; None when it is not installed."""
     directory = os.environ.get("SHOAL_BIN")

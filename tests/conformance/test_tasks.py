@@ -469,3 +469,12 @@ def test_dictionaries_with_objects_as_keys(session):
     found = wait_on(elements)
     assert list(found) == keys
     assert {key.content: value for key, value in found.items()} == {1: [2.0], 2: [3.0, 4.0]}
+
+
+def test_a_read_collection_may_be_an_array_or_a_set(session):
+    np = pytest.importorskip("numpy")
+    assert wait_on(total(np.array([[1, 2], [3, 4]]))) == 10
+    assert wait_on(dict_sum({"a": 1})) == 1
+    assert wait_on(total({(1, 2), (3,)})) == 6
+    with pytest.raises(TypeError, match="parameter 'blocks' of task .*total is a collection: .* not int"):
+        total(3)

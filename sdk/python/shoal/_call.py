@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from shoal import _codec, _serialize
@@ -207,7 +207,9 @@ class CallBuilder:
         direction = parameter.direction
         if type(value) is Future or self.session.tracked(value) is not None:
             return self._object(key, name, value, direction)
-        if not isinstance(value, (list, tuple, dict)):
+        if direction not in WRITING and not isinstance(value, _CONTAINERS) and isinstance(value, Iterable):
+            return self._object(key, name, value, direction)  # an array, a set: read as a whole
+        if not isinstance(value, _CONTAINERS):
             raise TypeError(
                 f"parameter {name!r} of task {self.function} is a {parameter.content.value}: pass a list, tuple or dict, "
                 f"not {type(value).__name__}"

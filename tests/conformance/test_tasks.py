@@ -478,3 +478,21 @@ def test_a_read_collection_may_be_an_array_or_a_set(session):
     assert wait_on(total({(1, 2), (3,)})) == 6
     with pytest.raises(TypeError, match="parameter 'blocks' of task .*total is a collection: .* not int"):
         total(3)
+
+
+@task(rows=COLLECTION_OUT)
+def produce_any_depth(rows):
+    for i, row in enumerate(rows):
+        for j in range(len(row)):
+            row[j] = [i, j]
+
+
+def test_collections_without_depth_are_tracked_at_every_level(session):
+    rows = [[object() for _ in range(2)] for _ in range(2)]
+    produce_any_depth(rows)
+    assert wait_on(first_of(rows[1][1])) == 1
+    assert wait_on(rows) == [[[0, 0], [0, 1]], [[1, 0], [1, 1]]]
+    ring = [[1]]
+    ring.append(ring)
+    with pytest.raises(TypeError, match="parameter 'rows' of task .* is a collection that holds itself"):
+        produce_any_depth(ring)

@@ -89,7 +89,7 @@ class Parameter:
         *,
         stream: IOSTREAM = IOSTREAM.UNSPECIFIED,
         prefix: str = "",
-        depth: int = 1,
+        depth: int = 0,
         keep_rename: bool = False,
         weight: float = 1.0,
         cache: bool = False,
@@ -98,7 +98,7 @@ class Parameter:
         self.direction = _Direction(int(direction))
         self.stream = stream
         self.prefix = prefix
-        self.depth = depth  # of the collection: 1 means that its items are the elements
+        self.depth = depth  # 1: the items of the collection are its elements; 0: what lies in lists at any depth is
         self.keep_rename = keep_rename
         self.weight = weight  # a hint about locality, like `cache`: neither changes what a task computes
         self.cache = cache
@@ -245,7 +245,7 @@ def _detailed(given: dict, base: Parameter, where: str) -> Parameter:
         raise TypeError(f"{where}: Direction must be IN, OUT, INOUT, CONCURRENT, COMMUTATIVE or IN_DELETE, not {direction!r}")
     if not isinstance(stream, IOSTREAM):
         raise TypeError(f"{where}: StdIOStream must be STDIN, STDOUT or STDERR, not {stream!r}")
-    if not isinstance(depth, int) or depth < 1:
+    if Depth in given and (not isinstance(depth, int) or depth < 1):
         raise TypeError(f"{where}: Depth must be a positive integer, not {depth!r}")
     try:
         weight = float(given.get(Weight, base.weight))

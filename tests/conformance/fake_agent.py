@@ -66,6 +66,7 @@ class Task:
     groups: list[str]
     state: str = "waiting"  # running, final
     tries: int = 0
+    run_us: int = 0
     outputs: list = field(default_factory=list)  # file names it is to create
 
 
@@ -90,6 +91,7 @@ class App:
     tasks: list[Task] = field(default_factory=list)
     data: dict[int, Any] = field(default_factory=dict)
     files: dict[str, Any] = field(default_factory=dict)
+    poison: dict[Any, Failure] = field(default_factory=dict)  # data and paths whose readers are cancelled
     dead_groups: set[str] = field(default_factory=set)
     done: int = 0  # tasks before this one are final
     open_groups: list[str] = field(default_factory=list)
@@ -243,6 +245,9 @@ class FakeAgent:
         if method == "streams.poll" and params.get("timeout_ms"):
             self._polls.append((client, number, params, time.monotonic() + params["timeout_ms"] / 1000))
             return
+        if method in ("app.tasks", "app.trace", "agent.agents", "agent.status"):
+            client.send(Kind.REPLY, [number, 0, "", getattr(self, "_ask_" + method.split(".")[1])(client, params), b""])
+            return
         if method == "store.put" and "shared" in params:
             path = os.path.join(self.arena, params["shared"])
             with open(path, "rb") as file:
@@ -267,6 +272,33 @@ class FakeAgent:
             result |= {"shared": name, "size": len(data)}
         client.send(Kind.REPLY, [number, 0, "", result, b""])
 
+    def _ask_agents(self, client: Client, params: dict) -> dict:
+        return {"agents": [{"name": "fake", "agent": "ab" * 16, "status": "alive", "region": "root", "computing_units": 2,
+                            "labels": {"zone": "a"}}]}  # fmt: skip
+
+    def _ask_status(self, client: Client, params: dict) -> dict:
+        return {"name": "fake", "rss_bytes": 1 << 20, "executors": len(self._processes), "apps_running": 1}
+
+    def _ask_trace(self, client: Client, params: dict) -> dict:
+        made: dict[int, int] = {}
+        rows = []
+        for task in client.app.tasks:
+            data = [a[2] for a in task.accesses if a[1] == AccessKind.DATUM and a[0] not in WRITES]
+            rows.append({"task": task.number, "after": [made[d] for d in data if d in made]})
+            made |= {a[2]: task.number for a in task.accesses if a[1] == AccessKind.DATUM and a[0] in WRITES}
+        return {"tasks": rows}
+
+    def _ask_tasks(self, client: Client, params: dict) -> dict:
+        """Rows as the scheduler lists them."""
+        rows = []
+        for task in client.app.tasks:
+            state = {"final": "done"}.get(task.state, task.state)
+            if params.get("state") in (None, "", state):
+                name = client.app.functions[task.function][1]
+                rows.append({"task": task.number, "function": name, "state": state, "agent": "ab" * 16, "agent_name": "fake",
+                             "attempts": task.tries + 1, "run_us": task.run_us})  # fmt: skip
+        return {"tasks": rows[-params.get("limit", 100) :]}
+
     def _serve_polls(self) -> None:
         waiting, self._polls = self._polls, []
         for client, number, params, deadline in waiting:
@@ -280,8 +312,9 @@ class FakeAgent:
 
     # ---- executors ----
     def _on_done(self, client: Client, message: list) -> None:
-        for number, outcome, text, error, outputs, _ in message[0]:
+        for number, outcome, text, error, outputs, run_us in message[0]:
             app, task = client.running.pop(number)
+            task.run_us = run_us
             if outcome == Outcome.RETURNED:
                 task.state = "waiting"
             elif task.state == "final":
@@ -318,13 +351,15 @@ class FakeAgent:
         if outcome != Outcome.CANCELLED and policy == OnFailure.RETRY and task.tries <= task.options[2]:
             task.state = "waiting"
             return
-        if policy == OnFailure.IGNORE:
+        if policy in (OnFailure.IGNORE, OnFailure.CANCEL_SUCCESSORS):
             self._complete_or_fill(app, task, outputs)
+            if policy == OnFailure.CANCEL_SUCCESSORS:
+                cancelled = Failure(Code.CANCELLED, f"cancelled because of {text}", error)
+                app.poison |= {a[2] if a[1] == AccessKind.DATUM else a[4]: cancelled for a in task.accesses if a[0] in WRITES}
             return
         code = {Outcome.TIMED_OUT: Code.TIMEOUT, Outcome.CANCELLED: Code.CANCELLED}.get(Outcome(outcome), Code.FAILED)
         failure = Failure(code, text, error)
-        if policy != OnFailure.CANCEL_SUCCESSORS:
-            app.failures.append((task, failure))
+        app.failures.append((task, failure))
         self._finish_failed(app, task, failure)
 
     def _complete_or_fill(self, app: App, task: Task, outputs: list) -> None:
@@ -394,8 +429,11 @@ class FakeAgent:
             if access[0] == Direction.OUT:
                 continue
             source = app.data.get(access[2]) if access[1] == AccessKind.DATUM else app.files.get(access[4])
+            poison = app.poison.get(access[2] if access[1] == AccessKind.DATUM else access[4])
+            if poison is not None and (access[1] == AccessKind.DATUM or access[4]):
+                return poison
             if isinstance(source, Failure):
-                return Failure(Code.CANCELLED, f"an input failed: {source.message}", source.error)
+                return Failure(source.code, f"an input failed: {source.message}", source.error)
         return None
 
     def _idle_executor(self) -> Client | None:

@@ -256,3 +256,32 @@ def test_agent_goes_away():
         finally:
             _runtime.current = None
             session.close()
+
+
+def test_circular_and_deep_arguments(session):
+    ring = [1]
+    ring.append(ring)
+    back = wait_on(after(ring))
+    assert back[1] is back
+    wait_on(after(after(ring)))
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(TypeError, match=r"argument 'x' of task .*after cannot be sent to an executor: a list that cannot be"):
+        after(deep)
+    assert wait_on(after(1)) == 1
+
+
+def test_the_remote_traceback_names_the_task_and_its_process(session):
+    with pytest.raises(OwnError) as caught:
+        wait_on(fail("own"))
+    assert "in task test_failures.fail, process " in str(caught.value.__cause__)
+
+
+def test_a_wrong_number_of_results_names_the_task(session):
+    @task(returns=2, on_failure="FAIL")
+    def one():
+        return 1
+
+    with pytest.raises(TypeError, match=r"the task .*one declares 2 results but returned one int"):
+        wait_on(one())

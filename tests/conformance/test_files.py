@@ -198,3 +198,35 @@ def test_placeholder_that_names_no_parameter_is_refused():
         @task()
         def date():
             pass
+
+
+def test_nested_lists_of_files_are_answered_in_kind(session, tmp_path):
+    here, later, never = (str(tmp_path / name) for name in ("here", "later", "never"))
+    (tmp_path / "here").write_text("")
+    write_default(later)
+    assert shoal.file_exists([here, (later, never)]) == [True, (True, False)]
+    assert shoal.wait_on_file([here, (later,)], never) == [[here, (later,)], never]
+    assert shoal.delete_file((here, [later])) == (True, [True])
+    assert shoal.file_exists(here, later) == [False, False]
+
+
+@shoal.task(path=shoal.FILE_OUT)
+def write_default(path="default.txt", *, text="text"):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+@shoal.task(path=shoal.FILE_OUT)
+def write_maybe(i, path=None):
+    if path is not None:
+        write_default.function(path, text=str(i))
+
+
+def test_a_file_that_is_left_to_its_default_is_the_programs(session, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_default()
+    write_maybe(1)
+    write_maybe(2, "given.txt")
+    shoal.wait_on_file("default.txt", "given.txt")
+    assert (tmp_path / "default.txt").read_text() == "text"
+    assert (tmp_path / "given.txt").read_text() == "2"

@@ -416,3 +416,83 @@ def test_constraints_reach_the_agent(session, monkeypatch):
     assert constrained._options.constraints == {"memory_size": "3", "label.zone": "a"}
     with pytest.raises(TypeError, match="no key 'gpu_count'"):
         shoal.constraint(gpu_count=1)
+
+
+@task(returns=1)
+def rest_of(generator, n):
+    return [next(generator) for _ in range(n)]
+
+
+@task(returns=1)
+def keeps(thing):
+    return thing
+
+
+def test_generators_and_lambdas_travel_as_arguments(session):
+    def count():
+        yield from range(5)
+
+    generator = count()
+    next(generator)
+    assert wait_on(rest_of(generator, 3)) == [1, 2, 3]
+    assert wait_on(rest_of((x * x for x in range(4)), 2)) == [0, 1]
+    assert wait_on(keeps(lambda x: x + 1))(2) == 3
+
+
+@task(elements=COLLECTION_OUT)
+def modify_inner(elements):
+    for element in elements:
+        element[0].content.append("new")
+
+
+def test_lists_in_written_collections_keep_their_shape(session):
+    elements = [[Box()] for _ in range(3)]
+    modify_inner(elements)
+    assert [element[0].content for element in wait_on(elements)] == [["new"]] * 3
+
+
+@task(elements=shoal.DICT_COLLECTION_INOUT)
+def grow_values(elements):
+    for key in elements:
+        elements[key] = [x + 1.0 for x in elements[key]]
+
+
+class Key:
+    def __init__(self, content):
+        self.content = content
+
+
+def test_dictionaries_with_objects_as_keys(session):
+    elements = {Key(1): [1.0], Key(2): [2.0, 3.0]}
+    keys = list(elements)
+    grow_values(elements)
+    found = wait_on(elements)
+    assert list(found) == keys
+    assert {key.content: value for key, value in found.items()} == {1: [2.0], 2: [3.0, 4.0]}
+
+
+def test_a_read_collection_may_be_an_array_or_a_set(session):
+    np = pytest.importorskip("numpy")
+    assert wait_on(total(np.array([[1, 2], [3, 4]]))) == 10
+    assert wait_on(dict_sum({"a": 1})) == 1
+    assert wait_on(total({(1, 2), (3,)})) == 6
+    with pytest.raises(TypeError, match="parameter 'blocks' of task .*total is a collection: .* not int"):
+        total(3)
+
+
+@task(rows=COLLECTION_OUT)
+def produce_any_depth(rows):
+    for i, row in enumerate(rows):
+        for j in range(len(row)):
+            row[j] = [i, j]
+
+
+def test_collections_without_depth_are_tracked_at_every_level(session):
+    rows = [[object() for _ in range(2)] for _ in range(2)]
+    produce_any_depth(rows)
+    assert wait_on(first_of(rows[1][1])) == 1
+    assert wait_on(rows) == [[[0, 0], [0, 1]], [[1, 0], [1, 1]]]
+    ring = [[1]]
+    ring.append(ring)
+    with pytest.raises(TypeError, match="parameter 'rows' of task .* is a collection that holds itself"):
+        produce_any_depth(ring)

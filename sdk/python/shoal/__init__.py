@@ -11,10 +11,22 @@
 Run it with `shoal run program.py`; without an agent (`python program.py`) it runs sequentially.
 """
 
-from shoal._decorators import binary, constraint, io_task, local, on_failure, reduction
+from shoal._decorators import (
+    binary,
+    constraint,
+    epilog,
+    implement,
+    io_task,
+    local,
+    on_failure,
+    prolog,
+    reduction,
+)
 from shoal._future import Future
 from shoal._runtime import connect, disconnect, session
 from shoal._task import Task, task
+from shoal._transform import DTObject, data_transformation
+from shoal._wall_clock import set_wall_clock
 from shoal.api import (
     TaskGroup,
     barrier,
@@ -23,6 +35,7 @@ from shoal.api import (
     delete_file,
     delete_object,
     file_exists,
+    number_of_resources,
     open_file,
     wait_on,
     wait_on_directory,
@@ -48,10 +61,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     *_parameter_names,
-    "AgentConnectionError", "COMPSsException", "FileStream", "Future", "NotFoundError", "NotSupportedError",
-    "ObjectStream", "Persistent", "Receipt", "Record", "Ref", "RequestError", "ShoalError", "Task", "TaskCancelledError",
-    "TaskFailedError", "TaskGroup", "TaskTimeoutError", "barrier", "barrier_group", "binary", "cancel_group", "connect",
-    "constraint", "delete_alias", "delete_file", "delete_object", "disconnect", "file_exists", "get", "get_by_alias",
-    "io_task", "local", "make_persistent", "on_failure", "open_file", "put", "reduction", "session", "store", "task",
-    "wait_on", "wait_on_directory", "wait_on_file",
+    "AgentConnectionError", "COMPSsException", "DTObject", "FileStream", "Future", "NotFoundError",
+    "NotSupportedError", "ObjectStream", "Persistent", "Receipt", "Record", "Ref", "RequestError", "ShoalError",
+    "Task", "TaskCancelledError", "TaskFailedError", "TaskGroup", "TaskTimeoutError", "barrier", "barrier_group",
+    "binary", "cancel_group", "connect", "constraint", "data_transformation", "delete_alias", "delete_file",
+    "delete_object", "disconnect", "epilog", "file_exists", "get", "get_by_alias", "implement", "io_task", "local",
+    "make_persistent", "number_of_resources", "on_failure", "open_file", "prolog", "put", "reduction", "session",
+    "set_wall_clock", "store", "task", "wait_on", "wait_on_directory", "wait_on_file",
 ]  # fmt: skip

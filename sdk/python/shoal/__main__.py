@@ -38,6 +38,11 @@ def run_script(script: str, arguments: list[str]) -> int:
     module.__file__ = path
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
+    limit = os.environ.get("SHOAL_WALL_CLOCK")
+    if limit:
+        from shoal._wall_clock import set_wall_clock
+
+        set_wall_clock(float(limit))
     code = _guarded(lambda: exec(compile(source, path, "exec"), module.__dict__))
     if code:
         _runtime.note_failure()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from shoal import _codec, _serialize
@@ -26,10 +26,14 @@ _CONTAINERS = (list, tuple, dict)
 
 
 def shape_of(value: Any, depth: int, is_leaf: Callable[[Any], bool]) -> Any:
-    """The shape of a collection of that depth; containers for which `is_leaf` are leaves at any depth."""
+    """The shape of a collection of that depth; containers for which `is_leaf` are leaves at any depth.
+
+    Depth 0 has no bound: lists are followed in lists, and dicts in dicts.
+    """
+    inner = _CONTAINERS if depth else (dict,) if isinstance(value, dict) else (list, tuple)
 
     def below(item: Any) -> Any:
-        return shape_of(item, depth - 1, is_leaf) if depth > 1 and isinstance(item, _CONTAINERS) else None
+        return shape_of(item, max(0, depth - 1), is_leaf) if depth != 1 and isinstance(item, inner) else None
 
     if isinstance(value, _CONTAINERS) and is_leaf(value):
         return None
@@ -207,15 +211,17 @@ class CallBuilder:
         direction = parameter.direction
         if type(value) is Future or self.session.tracked(value) is not None:
             return self._object(key, name, value, direction)
-        if not isinstance(value, (list, tuple, dict)):
+        if direction not in WRITING and not isinstance(value, _CONTAINERS) and isinstance(value, Iterable):
+            return self._object(key, name, value, direction)  # an array, a set: read as a whole
+        if not isinstance(value, _CONTAINERS):
             raise TypeError(
                 f"parameter {name!r} of task {self.function} is a {parameter.content.value}: pass a list, tuple or dict, "
                 f"not {type(value).__name__}"
             )
         if direction not in WRITING:
-            return self._read_collection(value, parameter.depth, direction)
+            return self._read_collection(name, value, parameter.depth, direction)
         first = self._next()
-        shape = shape_of(value, parameter.depth, self._is_datum)
+        shape = self._shape(name, value, parameter.depth)
         self._replace_untrackable(value, shape, name, direction)
         for leaf in leaves_of(value, shape):
             self._written(leaf, direction, name)
@@ -224,9 +230,18 @@ class CallBuilder:
 
         def stand_in(leaf: Any) -> Any:
             index = next(numbers)
-            return _out_slot(leaf) if direction is Direction.OUT else _serialize.Slot(index)
+            return _out_element(leaf) if direction is Direction.OUT else _serialize.Slot(index)
 
         return mapped(value, shape, stand_in)
+
+    def _shape(self, name: str, value: Any, depth: int) -> Any:
+        try:
+            return shape_of(value, depth, self._is_datum)
+        except RecursionError:
+            raise TypeError(
+                f"parameter {name!r} of task {self.function} is a collection that holds itself, or is nested too deeply; "
+                "say with Depth how deep its elements lie"
+            ) from None
 
     def _is_datum(self, value: Any) -> bool:
         return type(value) is Future or self.session.tracked(value) is not None
@@ -248,7 +263,7 @@ class CallBuilder:
                     self.session.put_data(future._datum, leaf)
                 value[key] = future
 
-    def _read_collection(self, value: Any, depth: int, direction: Direction) -> Any:
+    def _read_collection(self, name: str, value: Any, depth: int, direction: Direction) -> Any:
         """Like the pickler's own substitution, but also for tracked lists and dicts among the leaves."""
         if direction is Direction.IN and not self.session.tracks_any:
             return value  # futures at any depth are found by the pickler
@@ -261,7 +276,7 @@ class CallBuilder:
                 self.to_release.append(leaf)
             return _serialize.Slot(index)
 
-        return mapped(value, shape_of(value, depth, self._is_datum), visit)
+        return mapped(value, self._shape(name, value, depth), visit)
 
     def record(self, args: list, kwargs: dict, names: Callable[[], list[str]]) -> bytes:
         """The packed access of the call record. TypeError naming the argument that cannot be pickled."""
@@ -299,6 +314,11 @@ def cannot_send(function: str, name: str, value: Any, error: Exception) -> TypeE
         f"argument {name!r} of task {function} cannot be sent to an executor: a {type(value).__qualname__} that cannot be "
         f"pickled ({error}). Pass plain data, or what the task needs to make the object itself"
     )
+
+
+def _out_element(value: Any) -> Any:
+    """An element of a written collection: a list among them keeps its shape, with new objects in it."""
+    return [_out_element(item) for item in value] if type(value) is list else _out_slot(value)
 
 
 def _out_slot(value: Any) -> _serialize.OutSlot:

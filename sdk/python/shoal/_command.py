@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shoal._future import Future
-from shoal._options import Options, environment_value
+from shoal._options import Options, environment_value, mention
 from shoal.parameter import IOSTREAM, TYPE, Parameter
 
 if TYPE_CHECKING:
@@ -16,28 +16,50 @@ if TYPE_CHECKING:
 
 TEMPLATE = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
 
+# A word of `args=` that a shell would expand, and in which nothing else has a meaning to a shell.
+_WILDCARD = re.compile(r"[\w./*?\[\]@%+,:=-]+")
+
+Around = tuple["Binary | None", "Binary | None"]
+
 
 class Binary:
-    """A program with `{{parameter}}` placeholders in its arguments and working directory."""
+    """A program with `{{parameter}}` placeholders in its arguments and working directory.
 
-    __slots__ = ("args", "fail_by_exit_value", "program", "working_dir")
+    `lead` are words between the program and its arguments, such as the script that an interpreter runs.
+    """
 
-    def __init__(self, program: str, args: str | None, working_dir: str, fail_by_exit_value: bool) -> None:
+    __slots__ = ("args", "fail_by_exit_value", "lead", "program", "working_dir")
+
+    def __init__(
+        self,
+        program: str,
+        args: str | None,
+        working_dir: str,
+        fail_by_exit_value: bool,
+        lead: tuple[str, ...] | list[str] = (),
+    ) -> None:
         self.program = program
         self.args = args
         self.working_dir = working_dir
         self.fail_by_exit_value = fail_by_exit_value
+        self.lead = tuple(lead)
+        mention(program)
 
     def fields(self) -> list[Any]:
         """The constructor's arguments."""
-        return [self.program, self.args, self.working_dir, self.fail_by_exit_value]
+        return [self.program, self.args, self.working_dir, self.fail_by_exit_value, list(self.lead)]
 
     def placeholders(self) -> list[str]:
         """Names between double braces."""
         return TEMPLATE.findall(f"{self.args or ''} {self.working_dir}")
 
     def pack(
-        self, builder: CallBuilder, values: dict[str, Any], parameter_of: Callable[[str], Parameter], options: Options
+        self,
+        builder: CallBuilder,
+        values: dict[str, Any],
+        parameter_of: Callable[[str], Parameter],
+        options: Options,
+        around: Around = (None, None),
     ) -> Options:
         """Adds the accesses of a call to `builder`; the call's options, with literals filled into the command.
 
@@ -59,13 +81,13 @@ class Binary:
             if parameter.stream is IOSTREAM.UNSPECIFIED:
                 words.append(f"{parameter.prefix}{{{{{name}}}}}")
         return options.changed(
-            command=tuple(self._words(words, texts)),
+            command=tuple(between(self._words(words, texts), around, texts)),
             working_dir=_fill(self.working_dir, texts),
             fail_by_exit_value=self.fail_by_exit_value,
         )
 
     def command_line(
-        self, values: dict[str, Any], parameter_of: Callable[[str], Parameter]
+        self, values: dict[str, Any], parameter_of: Callable[[str], Parameter], around: Around = (None, None)
     ) -> tuple[list[str], str, dict[str, tuple[str, str]]]:
         """(command, working directory, {standard stream: (path, mode)}) of a call whose values are all here."""
         texts = {name: _text(value) for name, value in values.items() if value is not None}
@@ -76,13 +98,64 @@ class Binary:
             if parameter.stream is IOSTREAM.UNSPECIFIED:
                 words.append(parameter.prefix + text)
             else:
-                redirects[parameter.stream.value] = (text, "rb" if parameter.stream is IOSTREAM.STDIN else "wb")
-        return self._words(words, texts), _fill(self.working_dir, texts), redirects
+                writes = "ab" if parameter.direction.name != "OUT" else "wb"
+                mode = "rb" if parameter.stream is IOSTREAM.STDIN else writes
+                redirects[parameter.stream.value] = (text, mode)
+        command = between(self._words(words, texts), around, texts)
+        return command, _fill(self.working_dir, texts), redirects
+
+    def filled(self, values: dict[str, Any]) -> tuple[list[str], str]:
+        """(argument vector, working directory) of a command that takes no parameters but by placeholders."""
+        texts = {name: _text(value) for name, value in values.items()}
+        return self._words([], texts), _fill(self.working_dir, texts)
+
+    def words(self, texts: dict[str, str]) -> list[str]:
+        """The argument vector with what is known filled in, of a command that takes parameters by placeholders only."""
+        return self._words([], texts)
 
     def _words(self, parameters: list[str], texts: dict[str, str]) -> list[str]:
         """Program and arguments: those declared, else the parameters in order."""
         words = shlex.split(self.args) if self.args is not None else parameters
-        return [environment_value(self.program, "@binary"), *[_fill(word, texts) for word in words]]
+        command = [environment_value(self.program, "@binary"), *self.lead, *[_fill(word, texts) for word in words]]
+        return expanding(command, words) if self.args is not None else command
+
+
+def expanding(command: list[str], declared: list[str]) -> list[str]:
+    """`command`, run by a shell that expands the wildcards in `declared`, the words of `args=`; else as it is."""
+    if not any(_WILDCARD.fullmatch(word) and set(word) & set("*?[") for word in declared):
+        return command
+    first = len(command) - len(declared)
+    parts = [f'"${{{index + 1}}}"' for index in range(first)]
+    for index, word in enumerate(declared):
+        parts.append(word if _WILDCARD.fullmatch(word) and set(word) & set("*?[") else f'"${{{first + index + 1}}}"')
+    return ["/bin/sh", "-c", "exec " + " ".join(parts), "sh", *command]
+
+
+def between(command: list[str], around: Around, texts: dict[str, str]) -> list[str]:
+    """`command` after the command of @prolog and before that of @epilog, as one command.
+
+    A shell runs them; their words are its arguments, so nothing in them is read as shell text.
+    """
+    prolog, epilog = around
+    if prolog is None and epilog is None:
+        return command
+    words: list[str] = []
+
+    def quoted(part: list[str]) -> str:
+        first = len(words) + 1
+        words.extend(part)
+        return " ".join(f'"${{{index}}}"' for index in range(first, len(words) + 1))
+
+    lines = []
+    if prolog is not None:
+        ended = "|| exit $?" if prolog.fail_by_exit_value else "|| :"
+        lines.append(f"{quoted(prolog.words(texts))} </dev/null >&2 {ended}")
+    lines.append(f"{quoted(command)}\ncode=$?")
+    if epilog is not None:
+        ended = "|| exit $?" if epilog.fail_by_exit_value else "|| :"
+        lines.append(f"{quoted(epilog.words(texts))} </dev/null >&2 {ended}")
+    lines.append("exit $code")
+    return ["/bin/sh", "-c", "\n".join(lines), "sh", *words]
 
 
 def _fill(text: str, texts: dict[str, str]) -> str:

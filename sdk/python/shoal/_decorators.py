@@ -1,4 +1,4 @@
-"""Decorators around @task: constraint, on_failure, binary, local, reduction, and those that are not there yet."""
+"""Decorators around @task: what a task needs, what runs, what happens to its calls; and those that are not there yet."""
 
 from __future__ import annotations
 
@@ -8,65 +8,111 @@ from typing import Any
 
 from shoal import _options
 from shoal._command import Binary
+from shoal._declaration import Declaration, Declared
+from shoal._steps import Reduction, register_alternative
 from shoal._task import Task
-from shoal.errors import NotSupportedError
+from shoal.errors import NotSupportedError, nearest
 
 
-def _apply(target: Any, change: Callable[[Task], None], decorator: str) -> Any:
-    """Applies `change` to the task; a plain function remembers it until @task comes above."""
-    if isinstance(target, Task):
+def apply(target: Any, change: Callable[[Any], None], decorator: str, *, needs_task: bool = False) -> Any:
+    """Applies `change` to the task; a plain function remembers it until @task comes above.
+
+    With `needs_task`, calling a function that never gets @task is an error, because it would run something else.
+    """
+    if isinstance(target, Declaration):
         change(target)
-    elif isinstance(target, (staticmethod, classmethod)):
-        _apply(target.__func__, change, decorator)
-    elif callable(target):
-        pending = list(getattr(target, "__shoal_pending__", ()))
-        target.__shoal_pending__ = [*pending, change]
-    else:
-        raise TypeError(f"@{decorator} decorates tasks, not {type(target).__name__}")
-    return target
+        return target
+    if isinstance(target, (staticmethod, classmethod)):
+        inner = apply(target.__func__, change, decorator, needs_task=needs_task)
+        return target if inner is target.__func__ else type(target)(inner)
+    if isinstance(target, type) or not callable(target):
+        what = f"the class {target.__qualname__}" if isinstance(target, type) else f"a {type(target).__name__}"
+        raise TypeError(f"@{decorator} decorates tasks, not {what}")
+    declared = target if isinstance(target, Declared) else Declared(target)
+    declared.changes.append((decorator, change))
+    if needs_task:
+        declared.needs_task = decorator
+    return declared
 
 
-def constraint(**constraints: Any) -> Callable[[Any], Any]:
+def keywords_only(decorator: str, args: tuple, example: str) -> None:
+    """TypeError for `@decorator` without parentheses and for positional arguments."""
+    if args:
+        raise TypeError(f"@{decorator} takes keywords: @{decorator}({example})")
+
+
+def constraint(*args: Any, **constraints: Any) -> Callable[[Any], Any]:
     """`@constraint(computing_units=2, memory_size=4, processor_architecture="aarch64", labels={"gpu": "yes"})`.
 
     What an agent must have to run the task. Values: literals, "$VARIABLE", or (computing_units, memory_size,
     storage_size) an expression over globals and arguments of the task, evaluated at each call.
     """
+    keywords_only("constraint", args, "computing_units=2")
     checked = _options.check_constraints(constraints)
-    return lambda target: _apply(target, lambda task: task.add_constraints(checked), "constraint")
+    return lambda target: apply(target, lambda task: task.add_constraints(checked), "constraint")
 
 
-def on_failure(management: str = "", **defaults: Any) -> Callable[[Any], Any]:
+def on_failure(*args: Any, management: str = "", **defaults: Any) -> Callable[[Any], Any]:
     """`@on_failure(management="IGNORE", returns=0, out=[])`: RETRY (default), FAIL, IGNORE or CANCEL_SUCCESSORS.
 
     The other keywords are the values that results and written parameters get when a failure is ignored.
     """
+    keywords_only("on_failure", args, 'management="IGNORE"')
     policy = _options.parse_on_failure(management, "@on_failure")
-    return lambda target: _apply(target, lambda task: task.set_on_failure(policy, defaults), "on_failure")
+    return lambda target: apply(target, lambda task: task.set_on_failure(policy, defaults), "on_failure")
 
 
-def binary(
-    binary: str,
-    args: str | None = None,
-    working_dir: str = "",
-    fail_by_exit_value: bool = True,
-    **unsupported: Any,
-) -> Callable[[Any], Any]:
+def command_of(
+    decorator: str, binary: Any, args: Any, options: dict[str, Any], *, fails: bool = True, takes_parameters: bool = True
+) -> Binary:
+    """The command that a decorator declares. TypeError for unknown options, NotSupportedError for containers."""
+    working_dir = options.pop("workingDir", options.pop("working_dir", ""))
+    fails = bool(options.pop("failByExitValue", options.pop("fail_by_exit_value", fails)))
+    params = options.pop("params", None)  # the name of `args` in older programs
+    args = params if args is None else args
+    engine = options.pop("engine", None)
+    options.pop("image", None)
+    if engine:
+        raise NotSupportedError(f"@{decorator}(engine=…): commands in containers are not supported yet")
+    if options:
+        name = sorted(options)[0]
+        raise TypeError(f"@{decorator} has no option {name!r}{nearest(name, ('args', 'working_dir', 'fail_by_exit_value'))}")
+    if not isinstance(binary, str) or not binary:
+        raise TypeError(f"@{decorator} needs the program: @{decorator}(binary='date')")
+    if args is not None and not isinstance(args, str):
+        raise TypeError(f"@{decorator}: args must be one string, as on a command line, not {type(args).__name__}")
+    if args is None and not takes_parameters:
+        args = ""
+    return Binary(binary, args, str(working_dir or ""), fails)
+
+
+def binary(*positional: Any, binary: Any = None, args: str | None = None, **options: Any) -> Callable[[Any], Any]:
     """`@binary(binary="sed", args="-i s/a/b/ {{file}}")` above @task: calls run a command.
 
-    `{{name}}` stands for a parameter of the task. Without `args` the parameters follow the program in order.
+    `{{name}}` stands for a parameter of the task, in `args` and `working_dir`; a name that is none is refused here.
+    Without `args` the parameters follow the program in order. With `fail_by_exit_value=False` and `returns=int` the exit
+    value is the result.
     """
-    working_dir = unsupported.pop("workingDir", working_dir)
-    engine = unsupported.pop("engine", None)
-    unsupported.pop("image", None)
-    if engine:
-        raise NotSupportedError("@binary(engine=…): commands in containers are not supported yet")
-    if unsupported:
-        raise TypeError(f"@binary has no option {sorted(unsupported)[0]!r}")
-    if not isinstance(binary, str) or not binary:
-        raise TypeError("@binary needs the program: @binary(binary='date')")
-    command = Binary(binary, args, working_dir, bool(fail_by_exit_value))
-    return lambda target: _apply(target, lambda task: task.set_binary(command), "binary")
+    keywords_only("binary", positional, "binary='date'")
+    command = command_of("binary", binary, args, options)
+    return lambda target: apply(target, lambda task: task.set_binary(command), "binary", needs_task=True)
+
+
+def prolog(*positional: Any, binary: Any = None, args: str | None = None, **options: Any) -> Callable[[Any], Any]:
+    """`@prolog(binary="mkdir", args="-p {{where}}")`: a command that runs before the task, at the same place."""
+    keywords_only("prolog", positional, "binary='date'")
+    command = command_of("prolog", binary, args, options, takes_parameters=False)
+    return lambda target: apply(target, lambda task: task.set_around(command, None), "prolog", needs_task=True)
+
+
+def epilog(*positional: Any, binary: Any = None, args: str | None = None, **options: Any) -> Callable[[Any], Any]:
+    """`@epilog(binary="rm", args="{{scratch}}")`: a command that runs after the task, at the same place.
+
+    The task does not fail with it, unless `fail_by_exit_value=True`.
+    """
+    keywords_only("epilog", positional, "binary='date'")
+    command = command_of("epilog", binary, args, options, fails=False, takes_parameters=False)
+    return lambda target: apply(target, lambda task: task.set_around(None, command), "epilog", needs_task=True)
 
 
 def local(target: Any = None) -> Any:
@@ -74,7 +120,7 @@ def local(target: Any = None) -> Any:
     if target is None:
         return local
     if isinstance(target, Task):
-        return _apply(target, Task.set_local, "local")
+        return apply(target, Task.set_local, "local")
 
     @functools.wraps(target)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -85,32 +131,43 @@ def local(target: Any = None) -> Any:
     return call
 
 
-def reduction(chunk_size: Any = 0, is_reduce: bool = True, **_: Any) -> Callable[[Any], Any]:
-    """`@reduction(chunk_size=N)` above a task with one COLLECTION_IN: calls become a tree of calls on N elements each."""
+def reduction(*positional: Any, chunk_size: Any = 0, is_reduce: bool = True, **options: Any) -> Callable[[Any], Any]:
+    """`@reduction(chunk_size=N)` around a task with one COLLECTION_IN: calls become a tree of calls on N elements each.
 
-    def decorate(target: Any) -> Any:
-        if not isinstance(target, Task):
-            raise TypeError("@reduction goes above @task")
-
-        @functools.wraps(target)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            size = int(chunk_size) if str(chunk_size).isdigit() else 0
-            if not is_reduce or size < 2 or not args or not isinstance(args[0], (list, tuple)):
-                return target(*args, **kwargs)
-            level = list(args[0])
-            while len(level) > size:
-                chunks = [level[start : start + size] for start in range(0, len(level), size)]
-                level = [chunk[0] if len(chunk) == 1 else target(chunk, *args[1:], **kwargs) for chunk in chunks]
-            return target(level, *args[1:], **kwargs)
-
-        return call
-
-    return decorate
+    `chunk_size` is a number, "$VARIABLE" or the name of a global. The task must be able to reduce its own results.
+    """
+    keywords_only("reduction", positional, "chunk_size=4")
+    chunk_size = options.pop("chunkSize", chunk_size)
+    is_reduce = options.pop("isReduce", is_reduce)
+    if options:
+        name = sorted(options)[0]
+        raise TypeError(f"@reduction has no option {name!r}{nearest(name, ('chunk_size', 'is_reduce'))}")
+    change = (lambda task: task.add_step(Reduction(chunk_size))) if is_reduce else (lambda task: None)
+    return lambda target: apply(target, change, "reduction")
 
 
-def io_task(target: Any = None) -> Any:
-    """`@IO`: a task that mostly waits for I/O. It runs like any other task here."""
-    return io_task if target is None else target
+def implement(*positional: Any, source_class: str = "", method: str = "", **options: Any) -> Callable[[Any], Any]:
+    """`@implement(source_class="module", method="function")` above @task: another way to do what that task does.
+
+    Calls of the named task go to the implementation that the agents can run (its constraints) and, once each was
+    measured, to the one that takes the least time.
+    """
+    keywords_only("implement", positional, 'source_class="module", method="function"')
+    source_class = options.pop("sourceClass", source_class)
+    if options:
+        name = sorted(options)[0]
+        raise TypeError(f"@implement has no option {name!r}{nearest(name, ('source_class', 'method'))}")
+    if not source_class or not method:
+        raise TypeError('@implement needs the task it stands in for: @implement(source_class="module", method="function")')
+    core = f"{source_class}.{method}"
+    return lambda target: apply(target, lambda task: register_alternative(core, task), "implement", needs_task=True)
+
+
+def io_task(target: Any = None, **options: Any) -> Any:
+    """`@IO`: a task that mostly waits for I/O. It takes no computing unit."""
+    if options:
+        raise TypeError(f"@IO has no option {sorted(options)[0]!r}")
+    return io_task if target is None else apply(target, lambda task: task.set_io(), "IO")
 
 
 def not_supported(name: str, feature: str) -> Callable[..., Any]:

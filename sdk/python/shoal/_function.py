@@ -57,6 +57,11 @@ class Signature:
         """True if a parameter `name` can be given."""
         return name in self.names or name in self.keyword_only or name in (self.varargs, self.varkeywords)
 
+    def all_names(self) -> list[str]:
+        """Every parameter's name, *args and **kwargs included."""
+        extra = [name for name in (self.varargs, self.varkeywords) if name is not None]
+        return [*self.names, *self.keyword_only, *extra]
+
 
 def _compile_binder(name: str, parameters: list) -> Callable:
     """A function of the same parameters that returns them: Python's own binding, at C speed, with its own messages."""
@@ -212,11 +217,24 @@ def pack_function(function: Callable, spec: dict[str, Any], name: str) -> bytes:
 
 
 def unpack_function(payload: bytes) -> tuple[Callable, dict[str, Any]]:
-    """What pack_function packed: the function and its spec."""
+    """What pack_function packed: the function, ready to be called, and its spec."""
     target, spec = pickle.loads(payload)
     if isinstance(target, tuple):
         target = _find(*target)
-    return target, spec
+    return prepare(target, spec), spec
+
+
+def prepare(function: Callable, spec: dict[str, Any]) -> Callable:
+    """`function` with what the spec says about running it: compiled by numba, between commands."""
+    if "numba" in spec:
+        from shoal import _numba
+
+        function = _numba.compiled(function, spec["numba"])
+    if "around" in spec:
+        from shoal._around import around
+
+        function = around(function, spec["around"])
+    return function
 
 
 def function_id(language: str, name: str, payload: bytes) -> bytes:

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shoal._future import Future
 from shoal._protocol import OnFailure
+from shoal.errors import nearest
 
 CONSTRAINT_KEYS = frozenset(
     [
@@ -19,7 +21,6 @@ CONSTRAINT_KEYS = frozenset(
     ]
 )  # fmt: skip
 _DYNAMIC = frozenset({"computing_units", "memory_size", "storage_size"})
-_ALIASES = {"computingUnits": "computing_units", "memorySize": "memory_size", "isLocal": "is_local"}
 _PROCESSOR_KEYS = {
     "processortype": "processor_type",
     "computingunits": "computing_units",
@@ -32,6 +33,11 @@ _PROCESSOR_KEYS = {
 }
 _ENVIRONMENT = re.compile(r"^\$(?:\{(\w+)\}|(\w+))$")
 DEFAULT_RETRIES = 3
+
+# Environment variables that decorators of this program name, and, inside a task, the values they have in the main program:
+# they are what it meant, wherever the task runs.
+_mentioned: set[str] = set()
+inherited: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -67,17 +73,19 @@ def parse_on_failure(management: Any, where: str) -> OnFailure:
     try:
         return OnFailure[str(management).upper()]
     except KeyError:
-        names = ", ".join(policy.name for policy in OnFailure)
-        raise ValueError(f"{where}: unknown failure policy {management!r}; known: {names}") from None
+        names = [policy.name for policy in OnFailure]
+        hint = nearest(management, names)
+        raise ValueError(f"{where}: unknown failure policy {management!r}{hint}; known: {', '.join(names)}") from None
 
 
 def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
     """`given` with aliases replaced and `processors` unfolded. TypeError for an unknown key."""
     checked: dict[str, Any] = {}
     for name, value in given.items():
-        key = _ALIASES.get(name, name)
+        key = _snake_case(name)
         if key not in CONSTRAINT_KEYS:
-            raise TypeError(f"@constraint has no key {name!r}; known: {', '.join(sorted(CONSTRAINT_KEYS))}")
+            hint = nearest(name, CONSTRAINT_KEYS)
+            raise TypeError(f"@constraint has no key {name!r}{hint}; known: {', '.join(sorted(CONSTRAINT_KEYS))}")
         if key == "is_local" and not isinstance(value, bool):
             raise TypeError("@constraint: is_local must be True or False")
         if key == "processors":
@@ -88,7 +96,15 @@ def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
             checked[key] = ",".join(map(str, value))
         else:
             checked[key] = value
+    for value in checked.values():
+        mention(value)
     return checked
+
+
+def _snake_case(name: str) -> str:
+    """The legacy spellings: computingUnits and ComputingUnits are computing_units."""
+    key = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return "storage_bandwidth" if key == "storage_bw" else key
 
 
 def _unfold_processors(processors: Any) -> dict[str, Any]:
@@ -109,29 +125,55 @@ def _unfold_processors(processors: Any) -> dict[str, Any]:
     return unfolded
 
 
-def resolve_static(constraints: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """(values that are known now, expressions to be evaluated at each call)."""
+def resolve_static(constraints: dict[str, Any], parameters: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(values that are known now, expressions to be evaluated at each call); `parameters` are those of the task."""
     fixed: dict[str, str] = {}
     dynamic: dict[str, str] = {}
     for key, value in constraints.items():
+        if key == "is_local" and not value:
+            continue  # what every task is without being asked
         if isinstance(value, bool):
             fixed[key] = "true" if value else "false"
-        elif isinstance(value, str) and key in _DYNAMIC and not _ENVIRONMENT.match(value) and not _is_number(value):
+        elif isinstance(value, str) and (value in parameters or _is_expression(key, value)):
             dynamic[key] = value
         else:
             fixed[key] = environment_value(str(value), f"@constraint: {key}")
     return fixed, dynamic
 
 
-def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[str, Any], name: str) -> dict[str, str]:
+def _is_expression(key: str, text: str) -> bool:
+    """True for what is to be computed at each call: numeric keys whose text is neither a number nor a variable."""
+    return key in _DYNAMIC and not _ENVIRONMENT.match(text) and not _is_number(text)
+
+
+def evaluate(expressions: dict[str, str], scope: dict[str, Any], values: dict[str, Any], task: str) -> dict[str, str]:
     """Dynamic constraints of one call: globals of the function and arguments of the call are visible."""
     evaluated = {}
     for key, expression in expressions.items():
+        names = [name for name, value in values.items() if type(value) is Future and re.search(rf"\b{name}\b", expression)]
+        if names:
+            raise ValueError(
+                f"constraint {key}={expression!r} of task {task} needs the value of {names[0]!r}, which is a future: "
+                "call wait_on() on it first"
+            )
         try:
             evaluated[key] = str(eval(expression, scope, values))
         except Exception as error:
-            raise ValueError(f"constraint {key}={expression!r} of task {name} cannot be evaluated: {error}") from error
+            raise ValueError(f"constraint {key}={expression!r} of task {task} cannot be evaluated: {error}") from error
     return evaluated
+
+
+def mention(value: Any) -> None:
+    """Notes that a decorator names an environment variable, if it does: tasks that call tasks will need its value."""
+    match = _ENVIRONMENT.match(value) if isinstance(value, str) else None
+    if match is not None:
+        _mentioned.add(match.group(1) or match.group(2))
+
+
+def mentioned_environment() -> dict[str, str]:
+    """The variables that decorators name, with their values."""
+    values = {name: inherited.get(name, os.environ.get(name)) for name in sorted(_mentioned)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def environment_value(text: str, where: str) -> str:
@@ -140,10 +182,25 @@ def environment_value(text: str, where: str) -> str:
     if match is None:
         return text
     variable = match.group(1) or match.group(2)
-    value = os.environ.get(variable)
+    value = inherited.get(variable, os.environ.get(variable))
     if value is None:
         raise ValueError(f"{where} refers to the environment variable {variable}, which is not set")
     return value
+
+
+def whole_number(given: Any, scope: dict[str, Any], where: str) -> int:
+    """A whole number that a program gives as such, as text, as "$VARIABLE", or by the name of a global in `scope`."""
+    value = given
+    if isinstance(given, str):
+        value = environment_value(given.strip(), where)
+        if value.isidentifier():
+            if value not in scope:
+                raise ValueError(f"{where}={given!r} is neither a number nor a global of the function's module")
+            value = scope[value]
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}={given!r} is not a whole number") from None
 
 
 def _is_number(text: str) -> bool:

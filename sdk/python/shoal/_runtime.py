@@ -41,7 +41,7 @@ def attach() -> Session | None:
         return current
     if attempt_session is not None:
         return attempt_session()
-    if not _may_attach:
+    if not _may_attach or sys.is_finalizing():
         return None
     with _lock:
         if current is None:

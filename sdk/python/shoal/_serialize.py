@@ -14,7 +14,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, GeneratorType
 from typing import Any
 
 from shoal import _codec
@@ -105,8 +105,17 @@ def _itself(value: Any) -> Any:
 Substitute = Callable[[Any], "int | None"]
 
 
+# Generators cannot be pickled: what they still have to give is, as an iterator. Held while a value is packed, because a
+# second attempt to pickle it finds the generator used up.
+_consumed: dict[int, tuple[GeneratorType, list]] = {}
+
+
 def _override(obj: Any, substitute: Substitute | None) -> Any:
     kind = type(obj)
+    if kind is GeneratorType:
+        if id(obj) not in _consumed:
+            _consumed[id(obj)] = (obj, list(obj))
+        return iter, (_consumed[id(obj)][1],)
     if kind is Future:
         index = substitute(obj) if substitute is not None else None
         return (_argument, (index,)) if index is not None else (_itself, (obj.result(),))
@@ -114,6 +123,8 @@ def _override(obj: Any, substitute: Substitute | None) -> Any:
         return _argument, (obj.index,)
     if kind is OutSlot:
         return _make, (obj.factory, obj.args)
+    if obj is sys.stdout or obj is sys.stderr:  # whatever the program put there; the task has its own
+        return getattr, (sys, "stdout" if obj is sys.stdout else "stderr")
     if substitute is not None:
         index = substitute(obj)
         if index is not None:
@@ -192,6 +203,8 @@ def _pickle(value: Any, substitute: Substitute | None) -> Blob:
             if isinstance(plain, _NeedsCloudpickle):
                 raise
             raise plain from None
+    finally:
+        _consumed.clear()
     return _with_buffers(file.getbuffer(), buffers)
 
 

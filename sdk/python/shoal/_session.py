@@ -19,7 +19,7 @@ from shoal import _codec, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
 from shoal._native import native
-from shoal._protocol import INLINE_MAX, PROTOCOL_VERSION, WAIT_DATA_MAX, Kind
+from shoal._protocol import INLINE_MAX, PROTOCOL_VERSION, WAIT_DATA_MAX, Code, Kind
 from shoal._transport import Connection, WaitHook
 from shoal.errors import ShoalError, request_error, task_error
 
@@ -67,6 +67,7 @@ class Session:
         self.registered: dict[bytes, bool] = {}
         self.written_files: dict[str, bool] = {}  # path → is a directory
         self.stream_writers: set[tuple[str, str]] = set()
+        self.knowledge: Any = None  # of @implement: places and durations
         self._hook = hook
         self._datum = 0
         self._request = 0
@@ -226,9 +227,12 @@ class Session:
             results += answer
         return results + first[WAIT_DATA_MAX:]
 
-    def wait_on_data(self, data: list[int]) -> list[Any]:
-        """The values of `data`; raises the first failure among them."""
-        return _values(self.wait(data, []), self._value)
+    def wait_on_data(self, data: list[int], cancelled: Any = None) -> list[Any]:
+        """The values of `data`; raises the first failure among them. With `cancelled`, that is what cancelled ones give."""
+        results = self.wait(data, [])
+        if cancelled is None:
+            return _values(results, self._value)
+        return _values(results, lambda r: cancelled if r[1] == Code.CANCELLED else self._value(r))
 
     def _value(self, result: list) -> Any:
         _, code, message, value, error = result[:5]
@@ -249,6 +253,10 @@ class Session:
     def tracked(self, obj: Any) -> Tracked | None:
         """What is known of an object that tasks write."""
         return self._tracked.get(id(obj))
+
+    def tracked_entries(self) -> list[Tracked]:
+        """What is known of all objects that tasks write."""
+        return list(self._tracked.values())
 
     @property
     def tracks_any(self) -> bool:

@@ -5,144 +5,38 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-from collections.abc import Callable
+import re
 from typing import Any
 
-from shoal import _codec, _function, _options, _runtime, _serialize
+from shoal import _codec, _function, _options, _runtime, _serialize, _steps
 from shoal._call import CallBuilder
-from shoal._command import TEMPLATE, Binary
-from shoal._function import MISSING, Signature
+from shoal._command import TEMPLATE
+from shoal._declaration import Declaration, Declared
+from shoal._function import MISSING
 from shoal._future import Future
 from shoal._native import native
-from shoal._options import Options
 from shoal._protocol import Direction, Kind, OnFailure
-from shoal.errors import COMPSsException, NotSupportedError
-from shoal.parameter import IN, TYPE, Parameter, as_parameter
+from shoal.errors import COMPSsException
+from shoal.parameter import IN, TYPE, Parameter
 
-_ALIASES = {
-    "targetDirection": "target_direction",
-    "isDistributed": "is_distributed",
-    "isReplicated": "is_replicated",
-    "timeOut": "time_out",
-    "varargsType": "varargs_type",
-    "computingNodes": "computing_nodes",
-}
-# Accepted for compatibility; they change where or how fast a task runs elsewhere, never what it computes.
-_HINTS = {"cache_returns", "tracing_hook", "chunk_size", "is_reduce", "processes_per_node", "numba", "numba_flags",
-          "numba_signature", "numba_declaration"}  # fmt: skip
+# value_of(parameter.attribute), as in returns="value_of(matrix.rows)".
+_VALUE_OF = re.compile(r"^\s*value[-_]of\s*\((.*)\)\s*$")
 
 
-class Task:
+class Task(Declaration):
     """A function whose calls are tasks. Made by `@task`; called like the function."""
 
-    def __init__(self, function: Callable, keywords: dict[str, Any] | None = None, *, writable_inputs: bool = False):
-        self._setup(function, {_ALIASES.get(k, k): v for k, v in (keywords or {}).items()}, writable_inputs)
-        for apply in getattr(function, "__shoal_pending__", ()):
-            apply(self)
-
-    def _setup(self, function: Callable, keywords: dict[str, Any], writable_inputs: bool) -> None:
-        function = _function.plain_function(function)
-        if not callable(function):
-            raise TypeError(f"@task decorates functions, not {type(function).__name__}")
-        functools.update_wrapper(self, function)
-        self.function = function
-        self.name = f"{function.__module__}.{function.__qualname__}"
-        self._keywords = keywords
-        self._writable_inputs = writable_inputs
-        self._signature = Signature(function)
-        self._constraints: dict[str, Any] = {}
-        self._binary: Binary | None = None
-        self._defaults: dict[str, Any] = {}
-        self._parameters: dict[str, Parameter] = {}
-        self._varargs = IN
-        self._returns: Any = MISSING
-        self._options = Options()
-        self._local = False
-        self._read_keywords()
-        self._changed()
-
-    # ---- declaration ----
-    def _read_keywords(self) -> None:
-        keywords = dict(self._keywords)
-        self._returns = keywords.pop("returns", MISSING)
-        self._self_direction = as_parameter(
-            keywords.pop("target_direction", Parameter(direction=Direction.INOUT)), self.name, "target_direction"
-        )
-        self._varargs = as_parameter(keywords.pop("varargs_type", IN), self.name, "varargs_type")
-        if int(keywords.pop("computing_nodes", 1) or 1) != 1:
-            raise NotSupportedError(f"@task of {self.name}: computing_nodes > 1 (multi-node tasks) is not supported yet")
-        self._defaults.update(keywords.pop("defaults", None) or {})
-        self._options = Options(
-            on_failure=_options.parse_on_failure(keywords.pop("on_failure", "RETRY"), f"@task of {self.name}"),
-            retries=int(keywords.pop("retries", _options.DEFAULT_RETRIES)),
-            timeout_ms=round(float(keywords.pop("time_out", 0) or 0) * 1000),
-            priority=bool(keywords.pop("priority", False)),
-            is_replicated=bool(keywords.pop("is_replicated", False)),
-            is_distributed=bool(keywords.pop("is_distributed", False)),
-        )
-        for name in [name for name in keywords if name in _HINTS and not self._signature.accepts(name)]:
-            del keywords[name]
-        for name, given in keywords.items():
-            if not self._signature.accepts(name) and self._signature.varkeywords is None:
-                raise TypeError(f"@task of {self.name}: {name!r} is neither a parameter of the function nor an option of @task")
-            parameter = as_parameter(given, self.name, name)
-            if name == self._signature.varargs:
-                self._varargs = parameter
-            else:
-                self._parameters[name] = parameter
-
-    def _changed(self) -> None:
-        """Forgets what was computed from the declaration. Called by decorators above @task."""
-        self._payload: bytes | None = None
-        self._session: Any = None  # the last session the function was registered with
-        self._function_part = b""
-        self._result_hints: list[Any] | Any | None = MISSING
-        self._hints: list[Any] | None = None
-        self._resolved = False  # constraints: environment variables are read at the first call
-        self._dynamic: dict[str, str] = {}
-        self._plain = (
-            all(p.is_plain_in for p in self._parameters.values())
-            and self._varargs.is_plain_in
-            and (self._signature.names[:1] != ("self",) or self._self_direction.is_plain_in)
-            and self._binary is None
-            and not self._local
-        )
-
-    def add_constraints(self, constraints: dict[str, Any]) -> None:
-        """@constraint."""
-        self._constraints.update(constraints)
-        self._changed()
-
-    def set_on_failure(self, policy: OnFailure, defaults: dict[str, Any]) -> None:
-        """@on_failure."""
-        for name in defaults:
-            if name != "returns" and not self._signature.accepts(name):
-                raise TypeError(f"@on_failure of {self.name}: the function has no parameter {name!r}")
-        self._options = self._options.changed(on_failure=policy)
-        self._defaults.update(defaults)
-        self._changed()
-
-    def set_binary(self, binary: Binary) -> None:
-        """@binary. ValueError when a placeholder names no parameter."""
-        for placeholder in binary.placeholders():
-            if not self._signature.accepts(placeholder.split(".")[0]):
-                raise ValueError(
-                    f"@binary of {self.name}: {{{{{placeholder}}}}} names no parameter; "
-                    f"there are: {', '.join(self._signature.names) or 'none'}"
-                )
-        self._binary = binary
-        self._changed()
-
-    def set_local(self) -> None:
-        """@local."""
-        self._local = True
-        self._changed()
+    def _setup(self, function: Any, keywords: dict[str, Any], writable_inputs: bool) -> None:
+        super()._setup(function, keywords, writable_inputs)
+        _steps.join(self)
 
     # ---- calling ----
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._steps:
+            return _steps.run(self, args, kwargs)
         session = _runtime.current
         if session is None:
             session = _runtime.attach()
@@ -162,18 +56,23 @@ class Task:
 
     def _run_here(self, args: tuple, kwargs: dict) -> Any:
         """Without an agent a call is a call."""
+        if self._takes_returns(kwargs):
+            del kwargs["returns"]
         if self._binary is not None:
             from shoal._local import run_binary
 
             return run_binary(self, args, kwargs)
-        forgiving = self._options.on_failure in (OnFailure.IGNORE, OnFailure.CANCEL_SUCCESSORS)
         try:
-            return _finished(self.function(*args, **kwargs))
+            return _finished(self.prepared()(*args, **kwargs))
         except COMPSsException:
             raise
         except Exception:
-            if not forgiving:
+            if self._options.on_failure not in (OnFailure.IGNORE, OnFailure.CANCEL_SUCCESSORS):
                 raise
+            if len(self._defaults) > ("returns" in self._defaults):
+                from shoal._local import apply_defaults
+
+                apply_defaults(self, self._defaults, args, kwargs)
             return self._defaults.get("returns")
         finally:
             for name, parameter in self._parameters.items():
@@ -183,7 +82,7 @@ class Task:
     def _prepare(self, session: Any) -> None:
         """Registers the function with `session`, once."""
         if not self._resolved:
-            fixed, self._dynamic = _options.resolve_static(self._constraints)
+            fixed, self._dynamic = _options.resolve_static(self._constraints, self._signature.all_names())
             self._options = self._options.changed(constraints=fixed)
             self._resolved = True
         if self._result_hints is MISSING:
@@ -204,23 +103,6 @@ class Task:
                 session.registered[identity] = True
         self._function_part = _codec.function_part(identity)
         self._session = session
-
-    def _hints_of_results(self) -> list[Any] | None:
-        if self._returns is MISSING:
-            if self._binary is not None:
-                return []
-            return _function.results_of_code(self.function)
-        return _function.results_of_declaration(self._returns)
-
-    def _spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = {}
-        if self._writable_inputs:
-            spec["writable"] = True
-        if self._options.on_failure in (OnFailure.IGNORE, OnFailure.CANCEL_SUCCESSORS):
-            spec["keep"] = True
-            if self._defaults:
-                spec["defaults"] = self._defaults
-        return spec
 
     def _call_natively(self, session: Any, args: tuple, hints: list[Any]) -> Any:
         """Submits a call of plain values with at most one result; MISSING when it is of another kind."""
@@ -297,6 +179,7 @@ class Task:
         return futures[0] if len(futures) == 1 else futures
 
     def _submit_general(self, session: Any, args: tuple, kwargs: dict) -> Any:
+        returns = kwargs.pop("returns") if self._takes_returns(kwargs) else MISSING
         positional, varargs, keyword_only, varkeywords = self._signature.bind(args, kwargs)
         if self._local:
             return self._run_locally(args, kwargs)
@@ -311,16 +194,16 @@ class Task:
                 options = options.changed(constraints={**options.constraints, **constraints})
             if self._binary is not None:
                 values = {**named, **{f"{self._signature.varargs}.{i}": v for i, v in enumerate(varargs)}}
-                options = self._binary.pack(builder, self._with_defaults(values), self._parameter, options)
+                options = self._binary.pack(builder, self._with_defaults(values), self.parameter_of, options, self._around)
                 accesses = builder.accesses
             else:
                 accesses = self._pack_python(builder, positional, varargs, keyword_only, varkeywords)
             if builder.streams:
                 options = options.changed(streams=True)
                 self._register_writers(session, builder)
-            hints = self._hints
+            hints = self._hints if returns is MISSING else _function.results_of_declaration(returns)
             if hints is None:
-                hints = self._evaluate_returns({**named, **varkeywords})
+                hints = self._evaluate_returns({**named, **varkeywords}, self._returns if returns is MISSING else returns)
             packed = _codec.NO_OPTIONS if options is self._options else _codec.pack_value(options.message())
             result = self._add_call(session, accesses, hints, packed)
             for value in builder.to_release:
@@ -335,6 +218,8 @@ class Task:
         by_name = False
         names = self._signature.names
         for name, value in zip(names, positional):
+            if value is MISSING and name in self._path_defaults:
+                value = self._path_defaults[name]
             if value is MISSING:
                 by_name = True  # the executor's own default applies; what follows is passed by name
                 continue
@@ -348,6 +233,8 @@ class Task:
             name = self._signature.varargs or ""
             record_args.append(builder.argument(len(record_args), name, value, self._varargs))
         for name, value in [*zip(self._signature.keyword_only, keyword_only), *varkeywords.items()]:
+            if value is MISSING:
+                value = self._path_defaults.get(name, MISSING)
             if value is not MISSING:
                 record_kwargs[name] = builder.argument(name, name, value, self._parameters.get(name, IN))
         if not record_args and not record_kwargs:
@@ -364,13 +251,18 @@ class Task:
             return self._self_direction
         return IN
 
-    def _evaluate_returns(self, values: dict[str, Any]) -> list[Any]:
+    def _takes_returns(self, kwargs: dict) -> bool:
+        """True if `returns=` of a call says how many results it has, not what a parameter is."""
+        return "returns" in kwargs and not self._signature.accepts("returns") and self._signature.varkeywords is None
+
+    def _evaluate_returns(self, values: dict[str, Any], declared: Any) -> list[Any]:
         """`returns="…"`: the name of a global, `{{parameter}}`, or an expression over the arguments."""
-        text = TEMPLATE.sub(lambda match: match.group(1), str(self._returns))
+        text = TEMPLATE.sub(lambda match: match.group(1), str(declared))
+        text = _VALUE_OF.sub(lambda match: match.group(1), text)
         try:
             count = eval(text, self.function.__globals__, values)
         except Exception as error:
-            raise ValueError(f"returns={self._returns!r} of task {self.name} cannot be evaluated: {error}") from error
+            raise ValueError(f"returns={declared!r} of task {self.name} cannot be evaluated: {error}") from error
         return _function.results_of_declaration(count if isinstance(count, (int, list, tuple)) else int(count)) or []
 
     def _register_writers(self, session: Any, builder: CallBuilder) -> None:
@@ -382,76 +274,17 @@ class Task:
         parameters = inspect.signature(self.function).parameters
         return {name: parameters[name].default if value is MISSING else value for name, value in values.items()}
 
-    def _parameter(self, name: str) -> Parameter:
-        return self._parameters.get(name, self._varargs if "." in name else IN)
-
     def command_line(self, values: dict[str, Any]) -> tuple[list[str], str, dict[str, tuple[str, str]]]:
         """(command, working directory, redirected streams) of a @binary call that runs here, without an agent."""
         assert self._binary is not None
         rest = values.pop(self._signature.varargs, ()) if self._signature.varargs else ()
         values.update({f"{self._signature.varargs}.{index}": value for index, value in enumerate(rest)})
-        return self._binary.command_line(values, self._parameter)
-
-    @property
-    def fails_by_exit_value(self) -> bool:
-        """False for commands whose exit value is a result."""
-        return self._binary is None or self._binary.fail_by_exit_value
-
-    @property
-    def declares_results(self) -> bool:
-        """True if a call returns something."""
-        return bool(self._hints_of_results())
+        return self._binary.command_line(values, self.parameter_of, self._around)
 
     def _run_locally(self, args: tuple, kwargs: dict) -> Any:
         from shoal.api import wait_on
 
-        return self.function(*[wait_on(a) for a in args], **{k: wait_on(v) for k, v in kwargs.items()})
-
-    # ---- travelling inside other functions (nested tasks) ----
-    def __reduce__(self) -> Any:
-        reference = _function.reference_of(self.function)
-        if reference is not None:
-            return _task_by_reference, reference
-        # Two steps, because a recursive function refers to its own task.
-        return _empty_task, (), self._travelling_state()
-
-    def _travelling_state(self) -> dict[str, Any]:
-        return {
-            "function": self.function,
-            "keywords": self._keywords,
-            "writable_inputs": self._writable_inputs,
-            "constraints": self._constraints,
-            "binary": None if self._binary is None else self._binary.fields(),
-            "on_failure": int(self._options.on_failure),
-            "defaults": self._defaults,
-            "local": self._local,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._setup(state["function"], state["keywords"], state["writable_inputs"])
-        self._constraints = state["constraints"]
-        self._binary = None if state["binary"] is None else Binary(*state["binary"])
-        self._options = self._options.changed(on_failure=OnFailure(state["on_failure"]))
-        self._defaults = state["defaults"]
-        self._local = state["local"]
-        self._changed()
-
-    def __repr__(self) -> str:
-        return f"<task {self.name}>"
-
-
-def _empty_task() -> Task:
-    return Task.__new__(Task)
-
-
-def _task_by_reference(module: str, qualified: str) -> Any:
-    __import__(module)
-    import sys
-
-    found: Any = sys.modules[module]
-    for part in qualified.split("."):
-        found = getattr(found, part)
-    return found
+        return self.prepared()(*[wait_on(a) for a in args], **{k: wait_on(v) for k, v in kwargs.items()})
 
 
 def _finished(result: Any) -> Any:
@@ -468,7 +301,7 @@ def task(*args: Any, **keywords: Any) -> Any:
     Options: returns, target_direction, priority, on_failure, retries, time_out, is_replicated, is_distributed,
     varargs_type, defaults; every other keyword gives a parameter its direction (shoal.parameter).
     """
-    if len(args) == 1 and callable(args[0]) and not keywords:
+    if len(args) == 1 and not keywords and (callable(args[0]) or isinstance(args[0], (staticmethod, classmethod, Declared))):
         return Task(args[0])
     if args:
         raise TypeError("@task takes keywords only: @task(returns=int, a=INOUT)")

@@ -15,35 +15,46 @@ from shoal._session import Session, remove_path
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class statement made it
 
 
-def wait_on(*values: Any, mode: str = "rw") -> Any:
+class _Cancelled:
+    """Stands for the value of a datum whose task was cancelled."""
+
+
+CANCELLED = _Cancelled()
+
+
+def wait_on(*values: Any, mode: str = "rw", cancelled_is_none: bool = False) -> Any:
     """Waits for futures and for objects that tasks write, inside lists, tuples and dicts too.
 
     Returns what it was given with values in place of futures (several arguments: a list). An object that tasks wrote is
     brought up to date in place where its type allows (lists, dicts, sets, arrays, plain objects) and returned. Raises
-    the exception of a task that failed. `mode="r"` promises not to change the values: tasks go on using theirs.
+    the exception of a task that failed. `mode="r"` promises not to change the values: tasks go on using theirs. With
+    `cancelled_is_none` results of cancelled tasks are None, and objects that they would have written stay as they are.
     """
     if mode not in ("r", "rw"):
         raise ValueError(f"mode={mode!r}: it is 'r' or 'rw'")
     session = _runtime.attach()
     if session is not None:
-        values = tuple(_Wait(session, mode).resolve(values))
+        values = tuple(_Wait(session, mode, CANCELLED if cancelled_is_none else None).resolve(values))
     return values[0] if len(values) == 1 else list(values)
 
 
 class _Wait:
     """One wait_on: collects what is not here, waits for all of it at once, puts the values in place."""
 
-    def __init__(self, session: Session, mode: str) -> None:
+    def __init__(self, session: Session, mode: str, cancelled: Any = None) -> None:
         self._session = session
+        self._cancelled = cancelled
         self._mode = mode
         self._wanted: dict[int, Any] = {}  # datum → future or tracked object
         self._values: dict[int, Any] = {}  # id of that → its value
+        self._seen: dict[int, Any] = {}  # containers on the way: one may hold itself
+        self._made: dict[int, Any] = {}  # id of a container → what it is with values in place
 
     def resolve(self, values: tuple) -> list[Any]:
         for value in values:
             self._collect(value)
         if self._wanted:
-            fresh = self._session.wait_on_data(list(self._wanted))
+            fresh = self._session.wait_on_data(list(self._wanted), self._cancelled)
             for handle, value in zip(self._wanted.values(), fresh):
                 self._values[id(handle)] = self._settle(handle, value)
         return [self._filled(value) for value in values]
@@ -58,14 +69,14 @@ class _Wait:
         entry = self._session.tracked(value)
         if entry is not None:
             self._wanted[entry.datum] = value
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                self._collect(item)
-        elif isinstance(value, dict):
-            for item in value.values():
+        elif isinstance(value, (list, tuple, dict)) and id(value) not in self._seen:
+            self._seen[id(value)] = value
+            for item in value.values() if isinstance(value, dict) else value:
                 self._collect(item)
 
     def _settle(self, handle: Any, fresh: Any) -> Any:
+        if fresh is CANCELLED:
+            return None if type(handle) is Future else handle
         if type(handle) is Future:
             handle._value, handle._final = fresh, True
             return fresh
@@ -75,10 +86,19 @@ class _Wait:
         return handle if _refresh(handle, fresh) else fresh
 
     def _filled(self, value: Any) -> Any:
-        if type(value) is Future:
+        if type(value) is Future and value._final:
             return value._value
         if id(value) in self._values:
             return self._values[id(value)]
+        if isinstance(value, (list, tuple, dict)):
+            if id(value) not in self._made:
+                self._made[id(value)] = value  # what a container that holds itself finds on the way
+                self._made[id(value)] = self._filled_container(value)
+            return self._made[id(value)]
+        return value
+
+    def _filled_container(self, value: Any) -> Any:
+        """The container itself when there is nothing to put in place, else one of the same type."""
         if isinstance(value, dict):
             items = {key: self._filled(item) for key, item in value.items()}
             if all(items[key] is value[key] for key in value):
@@ -86,14 +106,12 @@ class _Wait:
             new = copy.copy(value)
             new.update(items)
             return new
-        if isinstance(value, (list, tuple)):
-            filled = [self._filled(item) for item in value]
-            if all(a is b for a, b in zip(filled, value)):
-                return value
-            if isinstance(value, list):
-                return filled
-            return type(value)(*filled) if hasattr(value, "_fields") else tuple(filled)
-        return value
+        filled = [self._filled(item) for item in value]
+        if all(a is b for a, b in zip(filled, value)):
+            return value
+        if isinstance(value, list):
+            return filled
+        return type(value)(*filled) if hasattr(value, "_fields") else tuple(filled)
 
 
 def _refresh(old: Any, new: Any) -> bool:
@@ -167,6 +185,16 @@ def barrier_group(name: str) -> None:
         session.barrier(name)
 
 
+def number_of_resources() -> int:
+    """Agents that can run tasks, as far as this one knows; 1 without an agent."""
+    session = _runtime.attach()
+    if session is None:
+        return 1
+    answer = session.request("agent.agents", {})
+    able = [row for row in answer.get("agents", []) if row.get("computing_units") != 0]
+    return max(1, len(able))
+
+
 def cancel_group(name: str) -> None:
     """Cancels the tasks of a group that are not finished."""
     session = _runtime.attach()
@@ -202,8 +230,8 @@ class TaskGroup:
 
 def delete_object(*objects: Any) -> Any:
     """Tells that the program will not use objects or futures again; freed after their last reader. True if known."""
-    session = _runtime.attach()
-    known = [False if session is None else _delete_one(session, obj) for obj in objects]
+    session = _runtime.current  # without one, no task knows the objects; destructors call this when all is over
+    known = [False if session is None or session.closed else _delete_one(session, obj) for obj in objects]
     return known[0] if len(known) == 1 else known
 
 
@@ -216,20 +244,35 @@ def _delete_one(session: Session, obj: Any) -> bool:
 
 
 def delete_file(*paths: Any) -> Any:
-    """Deletes files that tasks and program no longer need, once nobody reads them. True if they existed."""
+    """Deletes files that tasks and program no longer need, once nobody reads them. True for those that were there.
+
+    Lists and tuples of paths are answered by lists and tuples.
+    """
     session = _runtime.attach()
-    known = []
-    for path in paths:
+
+    def delete(path: Any) -> bool:
         if session is not None:
-            known.append(session.delete_file(os.fspath(path)))
-        else:
-            known.append(os.path.lexists(path))
-            remove_path(os.fspath(path))
+            return session.delete_file(os.fspath(path))
+        known = os.path.lexists(path)
+        remove_path(os.fspath(path))
+        return known
+
+    known = [_each_path(path, delete) for path in paths]
     return known[0] if len(known) == 1 else known
 
 
 def file_exists(*paths: Any) -> Any:
-    """True for files on disk and for those that a task is going to write."""
+    """True for files on disk and for those that a task is going to write. Lists are answered by lists."""
     session = _runtime.attach()
-    exist = [os.path.exists(p) if session is None else session.file_exists(os.fspath(p)) for p in paths]
+
+    def exists(path: Any) -> bool:
+        return os.path.exists(path) if session is None else session.file_exists(os.fspath(path))
+
+    exist = [_each_path(path, exists) for path in paths]
     return exist[0] if len(exist) == 1 else exist
+
+
+def _each_path(path: Any, visit: Any) -> Any:
+    if isinstance(path, (list, tuple)):
+        return type(path)(_each_path(item, visit) for item in path)
+    return visit(path)

@@ -68,6 +68,15 @@ class RemoteTraceback(Exception):
         return "\n" + self.text
 
 
+def nearest(name: Any, known: Any) -> str:
+    """ " (did you mean 'x'?)" for the known name that looks most like `name`; empty when none does."""
+    import difflib
+
+    names = {str(candidate).lower(): str(candidate) for candidate in known}
+    found = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    return f" (did you mean {names[found[0]]!r}?)" if found else ""
+
+
 _BY_CODE: dict[int, type[RequestError]] = {2: NotFoundError, 3: AlreadyExistsError}
 _CODE_TIMEOUT = 9
 _CODE_CANCELLED = 10
@@ -93,6 +102,10 @@ def task_error(code: int, message: str, error: bytes) -> BaseException:
             original = TaskFailedError(f"{type_name}: {text}" if type_name else text or message)
         if trace:
             original.__cause__ = RemoteTraceback(trace)
+        if code == _CODE_CANCELLED and isinstance(original, COMPSsException):
+            cancelled = TaskCancelledError(message or f"the task was cancelled: a member of its group raised {original}")
+            cancelled.__cause__ = original
+            return cancelled
         return original
     if code == _CODE_CANCELLED:
         return TaskCancelledError(message or "the task was cancelled")

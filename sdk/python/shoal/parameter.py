@@ -11,10 +11,11 @@ from typing import Any
 
 from shoal._protocol import AccessKind
 from shoal._protocol import Direction as _Direction
+from shoal.errors import nearest
 
 
 class TYPE(Enum):
-    """What a parameter is."""
+    """What a parameter is. The names of plain values are other names of OBJECT: values know their own type."""
 
     OBJECT = "object"
     FILE = "file"
@@ -23,6 +24,11 @@ class TYPE(Enum):
     COLLECTION_FILE = "collection_file"
     DICTIONARY = "dictionary"
     STREAM = "stream"
+
+    BOOLEAN = CHAR = BYTE = SHORT = INT = LONG = FLOAT = DOUBLE = STRING = STRING_64 = "object"
+    PSCO = EXTERNAL_PSCO = BINDING_OBJECT = NULL = ENUM = "object"
+    EXTERNAL_STREAM = "stream"
+    DICT_COLLECTION = "dictionary"
 
 
 class DIRECTION(IntEnum):
@@ -74,7 +80,7 @@ STDERR = IOSTREAM.STDERR
 class Parameter:
     """A direction with everything else that can be said about a parameter. Immutable."""
 
-    __slots__ = ("content", "depth", "direction", "keep_rename", "prefix", "stream")
+    __slots__ = ("cache", "content", "depth", "direction", "keep_rename", "prefix", "stream", "weight")
 
     def __init__(
         self,
@@ -83,15 +89,19 @@ class Parameter:
         *,
         stream: IOSTREAM = IOSTREAM.UNSPECIFIED,
         prefix: str = "",
-        depth: int = 1,
+        depth: int = 0,
         keep_rename: bool = False,
+        weight: float = 1.0,
+        cache: bool = False,
     ) -> None:
         self.content = content
         self.direction = _Direction(int(direction))
         self.stream = stream
         self.prefix = prefix
-        self.depth = depth  # of the collection: 1 means that its items are the elements
+        self.depth = depth  # 1: the items of the collection are its elements; 0: what lies in lists at any depth is
         self.keep_rename = keep_rename
+        self.weight = weight  # a hint about locality, like `cache`: neither changes what a task computes
+        self.cache = cache
 
     @property
     def is_plain_in(self) -> bool:
@@ -113,11 +123,13 @@ class Parameter:
         return f"<{self.content.name} {self.direction.name}>"
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.content, int(self.direction), self.stream, self.prefix, self.depth, self.keep_rename)
+        rest = (self.stream, self.prefix, self.depth, self.keep_rename, self.weight, self.cache)
+        return _rebuild, (self.content, int(self.direction), *rest)
 
 
-def _rebuild(content: TYPE, direction: int, stream: IOSTREAM, prefix: str, depth: int, keep: bool) -> Parameter:
-    return Parameter(content, direction, stream=stream, prefix=prefix, depth=depth, keep_rename=keep)
+def _rebuild(content: TYPE, direction: int, *rest: Any) -> Parameter:
+    names = ("stream", "prefix", "depth", "keep_rename", "weight", "cache")
+    return Parameter(content, direction, **dict(zip(names, rest)))
 
 
 IN = Parameter()
@@ -166,8 +178,37 @@ DICTIONARY_OUT = Parameter(TYPE.DICTIONARY, DIRECTION.OUT)
 DICTIONARY_INOUT = Parameter(TYPE.DICTIONARY, DIRECTION.INOUT)
 DICTIONARY_IN_DELETE = Parameter(TYPE.DICTIONARY, DIRECTION.IN_DELETE)
 
+# The names of dictionaries in older programs.
+DICT_COLLECTION = DICT_COLLECTION_IN = DICTIONARY_IN
+DICT_COLLECTION_OUT = DICTIONARY_OUT
+DICT_COLLECTION_INOUT = DICTIONARY_INOUT
+DICT_COLLECTION_IN_DELETE = DICTIONARY_IN_DELETE
+
 STREAM_IN = Parameter(TYPE.STREAM)
 STREAM_OUT = Parameter(TYPE.STREAM, DIRECTION.OUT)
+
+
+class TRANSFORMATION(IntEnum):
+    """Kinds of @data_transformation."""
+
+    OBJECT_TO_FILE = 0
+    FILE_TO_OBJECT = 1
+    FILE_TO_COLLECTION = 2
+    COLLECTION_TO_OBJECT = 3
+    COLLECTION_TO_FILE = 4
+    OBJECT_TO_DIRECTORY = 5
+    DIRECTORY_TO_OBJECT = 6
+    COLLECTION_TO_DIRECTORY = 7
+
+
+OBJECT_TO_FILE = TRANSFORMATION.OBJECT_TO_FILE
+FILE_TO_OBJECT = TRANSFORMATION.FILE_TO_OBJECT
+FILE_TO_COLLECTION = TRANSFORMATION.FILE_TO_COLLECTION
+COLLECTION_TO_OBJECT = TRANSFORMATION.COLLECTION_TO_OBJECT
+COLLECTION_TO_FILE = TRANSFORMATION.COLLECTION_TO_FILE
+OBJECT_TO_DIRECTORY = TRANSFORMATION.OBJECT_TO_DIRECTORY
+DIRECTORY_TO_OBJECT = TRANSFORMATION.DIRECTORY_TO_OBJECT
+COLLECTION_TO_DIRECTORY = TRANSFORMATION.COLLECTION_TO_DIRECTORY
 
 _KEYS = {Type, Direction, StdIOStream, Prefix, Depth, Weight, Keep_rename, Cache}
 
@@ -180,32 +221,45 @@ def as_parameter(given: Any, function: str, name: str) -> Parameter:
         return Parameter(direction=given)
     if isinstance(given, TYPE):
         return Parameter(given)
+    where = f"@task of {function}: {name}"
     if not isinstance(given, dict):
         raise TypeError(
-            f"@task of {function}: {name}={given!r} is not a direction; use IN, OUT, INOUT, FILE_IN, COLLECTION_IN, … "
-            "(shoal.parameter lists them)"
+            f"{where}={given!r} is not a direction; use IN, OUT, INOUT, FILE_IN, COLLECTION_IN, … (shoal.parameter lists them)"
+            + (nearest(given, DIRECTION_NAMES) if isinstance(given, str) else "")
         )
-    unknown = set(given) - _KEYS
-    if unknown:
-        raise TypeError(f"@task of {function}: {name} has unknown keys {sorted(map(str, unknown))}; known: {sorted(_KEYS)}")
+    for key in given:
+        if key not in _KEYS:
+            raise TypeError(f"{where} has the unknown key {key!r}{nearest(key, _KEYS)}; known: {', '.join(sorted(_KEYS))}")
     base = as_parameter(given.get(Type, IN), function, name)
+    return _detailed(given, base, where)
+
+
+def _detailed(given: dict, base: Parameter, where: str) -> Parameter:
     direction = given.get(Direction, base.direction)
     stream = given.get(StdIOStream, base.stream)
-    prefix = given.get(Prefix, "")
     depth = given.get(Depth, base.depth)
+    prefix = given.get(Prefix, base.prefix)
     if isinstance(direction, Parameter):
         direction = direction.direction
+    if not isinstance(direction, int):
+        raise TypeError(f"{where}: Direction must be IN, OUT, INOUT, CONCURRENT, COMMUTATIVE or IN_DELETE, not {direction!r}")
     if not isinstance(stream, IOSTREAM):
-        raise TypeError(f"@task of {function}: StdIOStream of {name} must be STDIN, STDOUT or STDERR")
-    if not isinstance(depth, int) or depth < 1:
-        raise TypeError(f"@task of {function}: Depth of {name} must be a positive integer")
+        raise TypeError(f"{where}: StdIOStream must be STDIN, STDOUT or STDERR, not {stream!r}")
+    if Depth in given and (not isinstance(depth, int) or depth < 1):
+        raise TypeError(f"{where}: Depth must be a positive integer, not {depth!r}")
+    try:
+        weight = float(given.get(Weight, base.weight))
+    except (TypeError, ValueError):
+        raise TypeError(f"{where}: Weight must be a number, not {given[Weight]!r}") from None
     return Parameter(
         base.content,
         direction,
         stream=stream,
         prefix=prefix if isinstance(prefix, str) else "",
         depth=depth,
-        keep_rename=bool(given.get(Keep_rename, False)),
+        keep_rename=bool(given.get(Keep_rename, base.keep_rename)),
+        weight=weight,
+        cache=bool(given.get(Cache, base.cache)),
     )
 
 
@@ -215,5 +269,6 @@ __all__ = [
     *DIRECTION_NAMES,
     "DIRECTION", "IOSTREAM", "PREFIX", "STDERR", "STDIN", "STDOUT", "TYPE",
     "Cache", "Depth", "Direction", "Keep_rename", "Parameter", "Prefix", "StdIOStream", "Type", "Weight",
-    "block_count", "block_length", "stride",
+    "COLLECTION_TO_DIRECTORY", "COLLECTION_TO_FILE", "COLLECTION_TO_OBJECT", "DIRECTORY_TO_OBJECT", "FILE_TO_COLLECTION",
+    "FILE_TO_OBJECT", "OBJECT_TO_DIRECTORY", "OBJECT_TO_FILE", "block_count", "block_length", "stride",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from shoal._call import leaves_of
 from shoal._native import native
 from shoal._protocol import NOTHING, PATH_KINDS, RECORD_NAME, RESULT_PREFIX, WRITING, AccessKind, Direction, Outcome
 from shoal._serialize import Arena
-from shoal.errors import COMPSsException, pack_error
+from shoal.errors import COMPSsException, TaskTimeoutError, pack_error
 
 # Argument{direction, kind, value, items, name}
 _DIRECTION, _KIND, _VALUE, _ITEMS, _NAME = range(5)
@@ -32,7 +32,7 @@ class Interrupt(BaseException):
 class LoadedFunction:
     """A function as the agent sent it; unpickled at its first use."""
 
-    __slots__ = ("call", "defaults", "keep", "last_us", "name", "problem", "simple", "writable")
+    __slots__ = ("call", "defaults", "environment", "keep", "last_us", "name", "problem", "simple", "writable")
 
     def __init__(self, name: str, payload: bytes) -> None:
         self.name = name
@@ -46,6 +46,7 @@ class LoadedFunction:
         self.keep = bool(spec.get("keep"))
         self.defaults: dict[str, Any] = spec.get("defaults", {})
         self.simple = not self.keep and self.problem is None  # run_simple may run it
+        self.environment: dict[str, str] = spec.get("environment", {})  # of the main program, for nested tasks
 
 
 def _unloadable(*_: Any, **__: Any) -> None:
@@ -188,9 +189,10 @@ class Attempt:
         try:
             parts = list(result)
         except TypeError:
-            raise TypeError(f"the task declares {len(indexes)} results but returned one {type(result).__name__}") from None
+            returned = f"returned one {type(result).__name__}"
+            raise TypeError(f"the task {self._function.name} declares {len(indexes)} results but {returned}") from None
         if len(parts) != len(indexes):
-            raise ValueError(f"the task declares {len(indexes)} results but returned {len(parts)}")
+            raise ValueError(f"the task {self._function.name} declares {len(indexes)} results but returned {len(parts)}")
         for index, part in zip(indexes, parts):
             values[index] = self._store(part)
 
@@ -278,7 +280,7 @@ def _finished(result: Any) -> Any:
 
 def failure(number: int, error: BaseException, function: LoadedFunction, attempt: Attempt | None, run_us: int) -> bytes:
     """The packed AttemptResult of an attempt that raised."""
-    outcome, message, packed = describe(error)
+    outcome, message, packed = describe(error, function.name)
     outputs: list = []
     if attempt is not None and (function.keep or outcome is Outcome.GROUP_EXCEPTION):
         try:
@@ -288,17 +290,20 @@ def failure(number: int, error: BaseException, function: LoadedFunction, attempt
     return _codec.pack_value([number, int(outcome), message, packed, outputs, run_us])
 
 
-def describe(error: BaseException) -> tuple[Outcome, str, bytes]:
-    """(outcome, one line for people, error bytes) of an exception that came out of a function."""
+def describe(error: BaseException, task: str = "?") -> tuple[Outcome, str, bytes]:
+    """(outcome, one line for people, error bytes) of an exception that came out of the function `task`."""
+    import socket
     import traceback
 
     if isinstance(error, Interrupt):
-        return error.outcome, str(error), b""
+        packed = pack_error(TaskTimeoutError(f"task {task}: {error}"), "") if error.outcome is Outcome.TIMED_OUT else b""
+        return error.outcome, str(error), packed
     outcome = Outcome.GROUP_EXCEPTION if isinstance(error, COMPSsException) else Outcome.EXCEPTION
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace))
+    text = f"in task {task}, process {os.getpid()} on {socket.gethostname()}:\n{text}"
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
         # Would end the main program when raised there.
         error = RuntimeError(f"the task ended with {type(error).__name__}: {error}; a task must return or raise an Exception")

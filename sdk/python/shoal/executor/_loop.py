@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import Any
 
-from shoal import _codec, _runtime, _serialize
+from shoal import _codec, _options, _runtime, _serialize
 from shoal._flusher import flusher
 from shoal._protocol import PROTOCOL_VERSION, Kind, Outcome
 from shoal._session import Session
@@ -235,6 +235,7 @@ class Executor:
         if self._running is None:
             return None  # a thread that outlived its attempt: its calls are plain calls
         function = self._functions.get(self._running[4])
+        _options.inherited = {} if function is None else function.environment
         _runtime.current = Session(
             self._path,
             name=function.name if function is not None else "task",

@@ -1,4 +1,4 @@
-"""@IO: such a task runs like any other."""
+"""@IO: such a task takes no computing unit."""
 
 from shoal import io_task as IO
 

@@ -3,6 +3,6 @@
 from shoal._decorators import not_supported
 
 compss = not_supported("compss", "nested COMPSs applications")
-COMPSs = compss
+COMPSs = Compss = compss
 
-__all__ = ["COMPSs", "compss"]
+__all__ = ["COMPSs", "Compss", "compss"]

@@ -1,8 +1,7 @@
-"""@decaf: refuses, naming the feature; it is not there yet."""
+"""@decaf: Decaf workflows as tasks, where an MPI launcher and the workflow's scripts are installed."""
 
-from shoal._decorators import not_supported
+from shoal._programs import decaf
 
-decaf = not_supported("decaf", "Decaf workflows as tasks")
 Decaf = decaf
 
 __all__ = ["Decaf", "decaf"]

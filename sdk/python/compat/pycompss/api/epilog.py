@@ -1,8 +1,7 @@
-"""@epilog: refuses, naming the feature; it is not there yet."""
+"""@epilog."""
 
-from shoal._decorators import not_supported
+from shoal import epilog
 
-epilog = not_supported("epilog", "commands after a task")
 Epilog = epilog
 
 __all__ = ["Epilog", "epilog"]

@@ -1,8 +1,7 @@
-"""@implement: refuses, naming the feature; it is not there yet."""
+"""@implement."""
 
-from shoal._decorators import not_supported
+from shoal import implement
 
-implement = not_supported("implement", "alternative implementations of a task")
 Implement = implement
 
 __all__ = ["Implement", "implement"]

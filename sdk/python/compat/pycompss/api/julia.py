@@ -1,8 +1,7 @@
-"""@julia: refuses, naming the feature; it is not there yet."""
+"""@julia: Julia scripts as tasks, where Julia is installed."""
 
-from shoal._decorators import not_supported
+from shoal._programs import julia
 
-julia = not_supported("julia", "Julia scripts as tasks")
 Julia = julia
 
 __all__ = ["Julia", "julia"]

@@ -3,6 +3,6 @@
 from shoal._decorators import not_supported
 
 mpmd_mpi = not_supported("mpmd_mpi", "MPMD MPI programs as tasks")
-MpmdMPI = mpmd_mpi
+MpmdMPI = Mpmd_mpi = MPMD_MPI = mpmd_mpi
 
-__all__ = ["MpmdMPI", "mpmd_mpi"]
+__all__ = ["MPMD_MPI", "MpmdMPI", "Mpmd_mpi", "mpmd_mpi"]

@@ -3,6 +3,6 @@
 from shoal._decorators import not_supported
 
 multinode = not_supported("multinode", "tasks over several nodes")
-MultiNode = multinode
+MultiNode = Multinode = multinode
 
-__all__ = ["MultiNode", "multinode"]
+__all__ = ["MultiNode", "Multinode", "multinode"]

@@ -1,8 +1,7 @@
-"""@ompss: refuses, naming the feature; it is not there yet."""
+"""@ompss: OmpSs programs as tasks, where the program is installed."""
 
-from shoal._decorators import not_supported
+from shoal._programs import ompss
 
-ompss = not_supported("ompss", "OmpSs programs as tasks")
-OmpSs = ompss
+OmpSs = Ompss = ompss
 
-__all__ = ["OmpSs", "ompss"]
+__all__ = ["OmpSs", "Ompss", "ompss"]

@@ -1,8 +1,7 @@
-"""@opencl: refuses, naming the feature; it is not there yet."""
+"""@opencl: OpenCL kernels as tasks, where pyopencl is installed."""
 
-from shoal._decorators import not_supported
+from shoal._programs import opencl
 
-opencl = not_supported("opencl", "OpenCL kernels as tasks")
-OpenCL = opencl
+OpenCL = Opencl = opencl
 
-__all__ = ["OpenCL", "opencl"]
+__all__ = ["OpenCL", "Opencl", "opencl"]

@@ -1,8 +1,7 @@
-"""@prolog: refuses, naming the feature; it is not there yet."""
+"""@prolog."""
 
-from shoal._decorators import not_supported
+from shoal import prolog
 
-prolog = not_supported("prolog", "commands before a task")
 Prolog = prolog
 
 __all__ = ["Prolog", "prolog"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from shoal import Task as _Task
+from shoal._declaration import Declared as _Declared
 
 
 def task(*args: Any, **keywords: Any) -> Any:
     """`@task(returns=…, parameter=DIRECTION, …)`."""
-    if len(args) == 1 and callable(args[0]) and not keywords:
+    if len(args) == 1 and not keywords and (callable(args[0]) or isinstance(args[0], (staticmethod, classmethod, _Declared))):
         return _Task(args[0], writable_inputs=True)
     if args:
         raise TypeError("@task takes keywords only: @task(returns=int, a=INOUT)")
@@ -17,3 +18,5 @@ def task(*args: Any, **keywords: Any) -> Any:
 
 
 Task = task
+
+__all__ = ["Task", "task"]

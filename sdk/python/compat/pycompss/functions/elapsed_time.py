@@ -9,7 +9,14 @@ from typing import Any
 
 
 class timeit:
-    """Decorator: the function returns [result, seconds]."""
+    """Decorator, with or without parentheses: the function returns [result, seconds].
+
+    Below @task it measures the task; above, its submission.
+    """
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        decorator = super().__new__(cls)
+        return decorator if function is None else decorator(function)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorates `function`."""
@@ -21,3 +28,6 @@ class timeit:
             return [result, time.perf_counter() - start]
 
         return timed
+
+
+Timeit = TimeIt = timeit

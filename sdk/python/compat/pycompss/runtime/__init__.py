@@ -1,0 +1,1 @@
+"""Names of the runtime that programs import."""

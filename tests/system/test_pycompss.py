@@ -1,0 +1,247 @@
+"""Goal: PyCOMPSs programs that use the whole surface run over several agents, started by the commands they know.
+Method: one program of checks over two agents; the front doors against an agent started by one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARIES = Path(os.environ.get("SHOAL_BIN", ROOT / "build/dev/bin"))
+
+PROGRAM = '''
+import os, sys, time
+import pycompss.interactive as ipycompss
+from pycompss.api.api import *
+from pycompss.api.binary import binary
+from pycompss.api.constraint import constraint
+from pycompss.api.data_transformation import *
+from pycompss.api.epilog import epilog
+from pycompss.api.exceptions import COMPSsException
+from pycompss.api.implement import implement
+from pycompss.api.IO import IO
+from pycompss.api.on_failure import on_failure
+from pycompss.api.parameter import *
+from pycompss.api.prolog import prolog
+from pycompss.api.reduction import reduction
+from pycompss.api.task import task
+from pycompss.dds import DDS
+
+@task(returns=int)
+def increment(x):
+    return x + 1
+
+@reduction(chunk_size="3")
+@task(returns=1, parts=COLLECTION_IN)
+def total(parts):
+    return sum(parts)
+
+assert compss_wait_on(total([increment(i) for i in range(20)])) == 210
+
+@implement(source_class="__main__", method="slow")
+@task(returns=1)
+def quick(x):
+    return "quick"
+
+@task(returns=1)
+def slow(x):
+    time.sleep(0.3)
+    return "slow"
+
+chosen = [compss_wait_on(slow(0)) for _ in range(2)]
+time.sleep(0.6)
+assert sorted(chosen) == ["quick", "slow"], chosen
+assert compss_wait_on([slow(i) for i in range(6)]) == ["quick"] * 6
+
+@prolog(binary="mkdir", args="-p {{where}}/made")
+@epilog(binary="touch", args="{{where}}/after")
+@task(returns=1)
+def inside(where):
+    return os.path.isdir(where + "/made")
+
+assert compss_wait_on(inside(os.getcwd())) is True
+assert os.path.exists("after")
+
+@prolog(binary="cp", args="{{source}} {{copy}}")
+@binary(binary="sed", args="s/a/b/ {{copy}}")
+@task(source=FILE_IN, out=FILE_OUT_STDOUT)
+def edited(source, copy, out):
+    pass
+
+open("in.txt", "w").write("a file\\n")
+edited("in.txt", os.path.abspath("copy.txt"), "out.txt")
+with compss_open("out.txt") as file:
+    assert file.read() == "b file\\n"
+
+@dt("path", lambda text, path: open(path, "w").write(text) and None, type=OBJECT_TO_FILE)
+@task(returns=1, path=FILE_IN)
+def read(path):
+    return open(path).read()
+
+assert compss_wait_on(read("written")) == "written"
+
+@IO()
+@task(returns=1)
+def io_bound():
+    return "io"
+
+assert compss_wait_on([io_bound() for _ in range(4)]) == ["io"] * 4
+
+@on_failure(management="CANCEL_SUCCESSORS")
+@task(returns=1)
+def fails():
+    raise ValueError("on purpose")
+
+assert compss_wait_on(increment(fails())) is None
+
+try:
+    with TaskGroup("outer"):
+        @task()
+        def raiser():
+            raise COMPSsException("stop")
+        raiser()
+    raise AssertionError("the group did not raise")
+except COMPSsException as error:
+    assert error.message == "stop"
+
+words = "the quick brown fox jumps over the lazy dog the end".split()
+counts = DDS().load(words, 4).map(lambda w: (w, 1)).reduce_by_key(lambda a, b: a + b).collect_as_dict()
+assert counts["the"] == 3 and len(counts) == 9
+assert compss_get_number_of_resources() == 2
+table = str(ipycompss.resources_status())
+assert "one" in table and "two" in table
+assert "->" in str(ipycompss.complete_task_graph())
+print("all is well", sys.argv[1:])
+'''
+
+
+def test_the_whole_surface_over_two_agents(cluster: Cluster, program, tmp_path: Path) -> None:
+    first = cluster.found("one", computing_units=2)
+    cluster.join("two", first, computing_units=2)
+    path = program(f"import os\nos.chdir({str(tmp_path)!r})\n{PROGRAM}")
+    done = first.shoal("run", "--quiet", path, "a", "--b", timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "all is well ['a', '--b']"
+
+
+def test_the_wall_clock_cancels_tasks_on_agents(cluster: Cluster, program) -> None:
+    agent = cluster.found("one", computing_units=1)
+    path = program(
+        "import time\nfrom pycompss.api.task import task\nfrom pycompss.api.api import compss_set_wall_clock, compss_wait_on\n"
+        "@task(returns=1)\ndef forever():\n    time.sleep(600)\n    return 1\n"
+        "compss_set_wall_clock(1)\ncompss_wait_on(forever())\n"
+    )
+    done = agent.shoal("run", "--quiet", path, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the wall clock limit of 1 s is over" in done.stderr
+    wait_until(lambda: not agent.json("status")["attempts_running"], 20, "the task is gone")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def door(tmp_path: Path):
+    """Calls a front door; starts agents with `door.start(port)` and ends them afterwards."""
+    paths = os.pathsep.join([str(ROOT / "sdk/python"), str(ROOT / "sdk/python/compat")])
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SHOAL_", "PYTHON"))}
+    variables = kept | {"PYTHONPATH": paths, "SHOAL_BIN": str(BINARIES), "COMPSS_AGENT_HOME": str(tmp_path / "agents"),
+                        "HOME": str(tmp_path)}  # fmt: skip
+    started: list[subprocess.Popen[bytes]] = []
+
+    def command(module: str, function: str, *words: str) -> list[str]:
+        text = f"import sys; from pycompss._doors import {module}; sys.exit({module}.{function}(sys.argv[1:]))"
+        return [sys.executable, "-c", text, *words]
+
+    class Door:
+        def call(self, module: str, function: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(command(module, function, *words), env=variables | more, capture_output=True, text=True,
+                                  timeout=60, check=False, cwd=tmp_path)  # fmt: skip
+
+        def start(self, port: int) -> subprocess.Popen[bytes]:
+            words = ["--hostname=localhost", f"--rest_port={port}", "--project=/opt/project.xml"]
+            with (tmp_path / f"{port}.log").open("wb") as log:
+                process = subprocess.Popen(command("agent", "start", *words), env=variables, stdout=log, stderr=log)
+            started.append(process)
+            wait_until((tmp_path / "agents" / str(port) / "run/ready").exists, 20, f"the agent at {port} is ready")
+            return process
+
+    yield Door()
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+APPLICATION = (
+    "import sys\nfrom pycompss.api.task import task\nfrom pycompss.api.api import compss_wait_on\n"
+    "@task(returns=1)\ndef double(x):\n    return 2 * x\n"
+    "def main(n='3'):\n    print('result', compss_wait_on([double(i) for i in range(int(n))]))\n"
+    "if __name__ == '__main__':\n    main(*sys.argv[1:])\n"
+)
+
+
+def test_agents_by_the_commands_that_scripts_call(door, program, tmp_path: Path) -> None:
+    path = program(APPLICATION)
+    first, second = free_port(), free_port()
+    one = door.start(first)
+    two = door.start(second)
+    assert "--project has no meaning here" in (tmp_path / f"{first}.log").read_text()
+    here = f"{socket.gethostname().split('.')[0]}-{second}"
+    added = door.call("agent", "add_resources", f"--agent_port={first}", "127.0.0.1", f"Port={second}")
+    assert added.returncode == 0, added.stderr
+    assert f"{here} is in the region already" in added.stderr
+    absent = door.call("agent", "add_resources", f"--agent_port={first}", "elsewhere")
+    assert absent.returncode == 1
+    assert "`shoal token create`" in absent.stderr
+    called = door.call("agent", "call_operation", f"--master_port={first}", "--lang=PYTHON", "--method_name=main", path, "4")
+    assert called.returncode == 0, called.stderr
+    app = called.stdout.strip()
+    shoal = [str(BINARIES / "shoal"), "--home", str(tmp_path / "agents" / str(first)), "-o", "json"]
+
+    def states() -> dict[str, str]:
+        apps = json.loads(subprocess.run([*shoal, "apps"], capture_output=True, text=True, check=True).stdout)
+        return {row["app"]: row["state"] for row in (apps["apps"] if isinstance(apps, dict) else apps)}
+
+    wait_until(lambda: states().get(app) == "done", 20, "the application is done")
+    log = subprocess.run([*shoal[:3], "logs", app], capture_output=True, text=True, check=True).stdout
+    assert "result [0, 2, 4, 6]" in log
+    last = door.call("agent", "call_operation", f"--master_port={first}", "--stop", f"--forward_to=127.0.0.1:{second}", path)
+    assert last.returncode == 0, last.stderr
+    assert one.wait(20) == 0
+    assert two.wait(20) == 0
+
+
+def test_runcompss_finds_the_agent_of_this_machine(door, program, tmp_path: Path) -> None:
+    path = program(APPLICATION + "import os\nprint(os.environ['MINE'], 'SHOAL_SOCKET' in os.environ)\n")
+    alone = door.call("runcompss", "main", "-d", path, "2", MINE="yes")
+    assert (alone.returncode, alone.stdout) == (0, "result [0, 2]\nyes False\n"), alone.stderr
+    assert "the program runs sequentially" in alone.stderr
+    shoal = [str(BINARIES / "shoal")]
+    variables = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([*shoal, "up", "--computing-units", "1"], env=variables, check=True, capture_output=True)
+    try:
+        done = door.call("runcompss", "main", "-d", path, "2", MINE="yes")
+        assert (done.returncode, done.stdout) == (0, "result [0, 2]\nyes True\n"), done.stderr
+        assert "sequentially" not in done.stderr
+        begin = time.monotonic()
+        limited = program("import time\ntime.sleep(60)\n", "sleeps.py")
+        stopped = door.call("runcompss", "main", "--wall_clock_limit=1", limited)
+        assert stopped.returncode == 1, stopped.stderr
+        assert "the wall clock limit of 1 s is over" in stopped.stderr
+        assert time.monotonic() - begin < 20
+    finally:
+        subprocess.run([*shoal, "down"], env=variables, check=True, capture_output=True)

@@ -41,6 +41,18 @@ enum class VersionState : std::uint8_t {
   kFreed,    // nobody reads it any more, but a lost value may need it to be made again
 };
 
+// Who is to be told when a version is final: a task, or another version that takes over its value. A task may end
+// earlier and its record be used again, so a record alone does not say who was meant.
+struct Successor {
+  std::uint32_t index = kNone;
+  std::uint32_t task = 0;  // successor_tag of its TaskId; 0: a version
+  bool is_version() const { return task == 0; }
+};
+// Never 0, and different for any two tasks that can use the same record one after the other.
+constexpr std::uint32_t successor_tag(TaskId task) {
+  return static_cast<std::uint32_t>(task.value()) | 0x80000000U;
+}
+
 struct Version {
   VersionState state = VersionState::kAbsent;
   bool borrowed = false;  // the user's own file: served, never deleted
@@ -59,9 +71,9 @@ struct Version {
   TaskId made_by;
   DataName name;
   std::uint64_t bytes = 0;
-  client::Value value;                    // inline, or where it is on this host
-  std::vector<AgentIndex> holders;        // of what is not inline
-  std::vector<std::uint32_t> successors;  // tasks that wait for it; versions that follow it are marked (graph.cc)
+  client::Value value;              // inline, or where it is on this host
+  std::vector<AgentIndex> holders;  // of what is not inline
+  std::vector<Successor> successors;
 
   bool inlined() const {
     return !std::holds_alternative<client::Shared>(value) && !std::holds_alternative<client::FilePath>(value) &&

@@ -284,11 +284,21 @@ void Graph::depend(std::uint32_t task, std::uint32_t version) {
   if (v.state == VersionState::kFailed) {
     if (t.failure == kNone) t.failure = v.failure, ++failures_[v.failure].refs;
   } else if (v.state == VersionState::kPending) {
-    versions_[resolve(version)].successors.push_back(task);
-    ++t.pending;
+    await(task, versions_[resolve(version)]);
   } else if (v.state != VersionState::kReady || !v.inlined()) {
     t.large = true;
   }
+}
+
+void Graph::await(std::uint32_t index, Version& version) {
+  Task& task = tasks_[index];
+  version.successors.push_back({index, successor_tag(task.id)});
+  ++task.pending;
+}
+
+bool Graph::still_waits(const Successor& successor) const {
+  const Task& task = tasks_[successor.index];
+  return unfinished(task) && successor_tag(task.id) == successor.task;
 }
 
 void Graph::doom(std::uint32_t task, Failure failure) {

@@ -160,6 +160,8 @@ class Graph {
   std::uint32_t new_version(std::uint32_t datum, std::uint32_t producer);
   void make_current(std::uint32_t datum, std::uint32_t version);
   void depend(std::uint32_t task, std::uint32_t version);
+  void await(std::uint32_t task, Version& version);
+  bool still_waits(const Successor& successor) const;
   bool own_read(const Task& task, std::uint32_t version, std::uint32_t& read) const;
   void doom(std::uint32_t task, Failure failure);
   void try_start(std::uint32_t task);

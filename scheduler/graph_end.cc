@@ -10,9 +10,6 @@ namespace shoal::scheduler {
 
 namespace {
 
-// In Version::successors this bit marks a version that is to take over the value, all others are tasks.
-constexpr std::uint32_t kFollower = 0x80000000;
-
 bool fits(const Task& task, const std::vector<OutputValue>& outputs) {
   return static_cast<std::ptrdiff_t>(outputs.size()) ==
          std::count_if(task.refs.begin(), task.refs.end(), [](const Ref& r) { return r.output; });
@@ -149,14 +146,15 @@ void Graph::set_ready(std::uint32_t first) {
     Version& v = versions_[index];
     v.state = VersionState::kReady;
     if (v.watched) events_.settled.push_back(index);
-    const std::vector<std::uint32_t> successors = std::exchange(v.successors, {});
-    for (const std::uint32_t successor : successors) {
-      if ((successor & kFollower) != 0) {
-        followers.push_back(successor & ~kFollower);
+    const std::vector<Successor> successors = std::exchange(v.successors, {});
+    for (const Successor& successor : successors) {
+      if (successor.is_version()) {
+        followers.push_back(successor.index);
         continue;
       }
-      Task& task = tasks_[successor];
-      if (--task.pending == 0 && task.state == TaskState::kWaiting) try_start(successor);
+      if (!still_waits(successor)) continue;
+      Task& task = tasks_[successor.index];
+      if (--task.pending == 0 && task.state == TaskState::kWaiting) try_start(successor.index);
     }
     if (v.readers == 0) consider(index);
     if (followers.empty()) return;
@@ -170,7 +168,7 @@ void Graph::follow(std::uint32_t index, std::uint32_t source) {
   versions_[index].alias_of = root;
   hold(root);
   if (versions_[root].state == VersionState::kPending) {
-    versions_[root].successors.push_back(index | kFollower);
+    versions_[root].successors.push_back({index, 0});
   } else if (versions_[root].state == VersionState::kFailed) {
     fail_version(index, versions_[root].failure, FailMode::kKeep);
   } else {
@@ -189,13 +187,13 @@ void Graph::fail_version(std::uint32_t index, std::uint32_t failure, FailMode su
 }
 
 void Graph::end_successors(std::uint32_t index, FailMode mode, std::uint32_t failure) {
-  std::vector<std::uint32_t> keep;
-  const std::vector<std::uint32_t> successors = std::exchange(versions_[index].successors, {});
-  for (const std::uint32_t successor : successors) {
-    if ((successor & kFollower) == 0) {
-      endings_.push_back({successor, mode, failure, true});
+  std::vector<Successor> keep;
+  const std::vector<Successor> successors = std::exchange(versions_[index].successors, {});
+  for (const Successor& successor : successors) {
+    if (!successor.is_version()) {
+      if (still_waits(successor)) endings_.push_back({successor.index, mode, failure, true});
     } else if (versions_[index].state == VersionState::kFailed) {
-      fail_version(successor & ~kFollower, failure, mode);  // followers follow roots only: one level deep
+      fail_version(successor.index, failure, mode);  // followers follow roots only: one level deep
     } else {
       keep.push_back(successor);
     }

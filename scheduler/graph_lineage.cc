@@ -26,8 +26,7 @@ bool Graph::ensure_inputs(std::uint32_t index) {
     if (is_gone(versions_[version])) remake(version);
     Version& v = versions_[version];
     if (v.state == VersionState::kPending) {
-      v.successors.push_back(index);
-      ++task.pending;
+      await(index, v);
     } else if (v.state == VersionState::kFailed) {
       failed = v.failure;
     }
@@ -126,8 +125,7 @@ void Graph::revive(std::uint32_t index, std::vector<std::uint32_t>& next) {
     }
     Version& v = versions_[input];
     if (v.state == VersionState::kPending) {
-      v.successors.push_back(index);
-      ++task.pending;
+      await(index, v);
     } else if (v.state == VersionState::kFailed) {
       failed = v.failure;
     }
@@ -159,6 +157,13 @@ void Graph::fail_lost(std::uint32_t index) {
 void Graph::check_invariants() const {
   std::size_t kept = 0;
   std::size_t live = 0;
+  std::vector<std::uint32_t> told(tasks_.end());  // how many versions will tell a task that they are final
+  for (std::uint32_t i = 0; i < versions_.end(); ++i) {
+    for (const Successor& successor : versions_[i].successors) {
+      SHOAL_CHECK(versions_[i].state == VersionState::kPending, "only who waits for a version is its successor");
+      if (!successor.is_version() && still_waits(successor)) ++told[successor.index];
+    }
+  }
   for (std::uint32_t i = 0; i < tasks_.end(); ++i) {
     const Task& task = tasks_[i];
     if (task.state == TaskState::kAbsent) continue;
@@ -166,6 +171,7 @@ void Graph::check_invariants() const {
     if (task.state == TaskState::kKept) ++kept;
     SHOAL_CHECK(task.state != TaskState::kReady || task.pending == 0, "a ready task waits for nothing");
     SHOAL_CHECK(task.state != TaskState::kWaiting || task.pending > 0, "a waiting task waits for something");
+    SHOAL_CHECK(task.state == TaskState::kKept || task.pending == told[i], "a task is told of what it waits for");
     for (const Ref& ref : task.refs) {
       if (ref.read != kNone) {
         const Version& v = versions_[ref.read];

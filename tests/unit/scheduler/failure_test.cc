@@ -352,5 +352,32 @@ TEST_F(Failure, ALongChainIsCancelledWithoutDeepRecursion) {
   EXPECT_EQ(app->get(1).substr(0, 7), "!failed");
 }
 
+// A task that waits for two inputs is cancelled when one of them fails. The record is used again by a later task,
+// which must not be taken for the former when the other input arrives.
+TEST_F(Failure, TheOtherInputsOfACancelledTaskStartNobodyElse) {
+  agent().executes = false;
+  app->call("f", {out(1)}, policy(OnFailure::kFail));  // 1: fails
+  app->call("f", {out(2)});                            // 2: takes long
+  app->call("f", {out(3)});                            // 3: takes longer
+  app->call("f", {in(1), in(2), out(4)});              // 4: cancelled because of 1, still waits for 2
+  ASSERT_EQ(agent().held.size(), 3u);
+  const client::Attempt first = agent().held[0];
+  const client::Attempt second = agent().held[1];
+  const client::Attempt third = agent().held[2];
+  agent().held.clear();
+  client::AttemptResult failed = outcome(Outcome::kException, "boom");
+  failed.attempt = first.attempt;
+  cluster.finish(agent(), failed);
+  ASSERT_EQ(app->count("cancelled"), 1);
+  app->call("f", {in(3), out(5)});  // 5: in the place of 4, waits for 3 alone
+  cluster.finish(agent(), cluster.run(agent(), second));
+  EXPECT_TRUE(agent().held.empty()) << "task 5 was started without its input";
+  cluster.finish(agent(), cluster.run(agent(), third));
+  ASSERT_EQ(agent().held.size(), 1u) << "task 5 was forgotten";
+  agent().executes = true;
+  cluster.release(agent());
+  EXPECT_EQ(app->get(5), "35");
+}
+
 }  // namespace
 }  // namespace shoal::scheduler::testing

@@ -45,7 +45,34 @@ wire::Dynamic Daemon::Impl::status() const {
     running.emplace_back(function);
   }
   out["attempts_running"] = std::move(running);
+  out["unix_ms"] = wall_now().unix_ms;
+  out["streams"] = broker->counters().streams_owned;
+  if (const auto head = node->overlay().head()) out["head_name"] = agent_name(head->hex());
+  const auto& members = node->overlay().members(overlay::Scope::kHome);
+  if (const auto own = members.find(identity.id()); own != members.end()) {
+    for (auto& [key, value] : describe_member(own->second)) out.emplace(key, std::move(value));
+  }
   return wire::Dynamic(std::move(out));
+}
+
+// What an agent is and has, as its region knows it.
+wire::Dynamic::Map Daemon::Impl::describe_member(const overlay::Member& member) const {
+  wire::Dynamic::Map labels;
+  for (const auto& [key, value] : member.labels) labels[key] = value;
+  wire::Dynamic::Map row{{"agent", member.id.hex()},
+                         {"name", member.name},
+                         {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
+                         {"endpoint", member.endpoint},
+                         {"labels", std::move(labels)},
+                         {"computing_units", wire::Dynamic()}};
+  if (const auto load = scheduler::decode_state(member.state)) {
+    row["computing_units"] = load->resources.computing_units;
+    row["units_free"] = static_cast<double>(load->free64()) / static_cast<double>(scheduler::kUnit64);
+    row["memory_mb"] = load->resources.memory_mb;
+    row["architecture"] = load->resources.architecture;
+    row["queued"] = load->queued;
+  }
+  return row;
 }
 
 std::string Daemon::Impl::agent_name(const std::string& hex) const {
@@ -67,21 +94,19 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
   const auto head = node->overlay().head();
   for (const auto scope : {overlay::Scope::kHome, overlay::Scope::kParent}) {
     for (const auto& [id, member] : node->overlay().members(scope)) {
-      const auto load = scheduler::decode_state(member.state);
-      wire::Dynamic::Map labels;
-      for (const auto& [key, value] : member.labels) labels[key] = value;
       const bool guest =
           !node->address().path.empty() && scope == overlay::Scope::kHome && member.home != node->address().path.back();
-      rows.emplace_back(wire::Dynamic::Map{
-          {"agent", id.hex()},
-          {"name", member.name},
-          {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
-          {"scope", scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent"},
-          {"region", member.home_name},
-          {"head", head == id || guest},
-          {"computing_units", load && !guest ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
-          {"endpoint", member.endpoint},
-          {"labels", std::move(labels)}});
+      auto row = describe_member(member);
+      if (guest) {
+        // What a head says of itself in the region above stands for its whole region.
+        for (const char* of_region : {"units_free", "memory_mb", "architecture", "queued"}) row.erase(of_region);
+        row["computing_units"] = wire::Dynamic();
+      }
+      row["scope"] = scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent";
+      row["region"] = member.home_name;
+      row["head"] = head == id || guest;
+      row["role"] = row["head"] == wire::Dynamic(true) ? "head" : "member";
+      rows.emplace_back(std::move(row));
     }
   }
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"agents", std::move(rows)}}));
@@ -132,15 +157,10 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
       heads.emplace_back(std::move(head), member.home_name);
       continue;
     }
-    const auto load = scheduler::decode_state(member.state);
     tree->region["region"] = member.home_name;
-    agents.emplace_back(
-        wire::Dynamic::Map{{"agent", id.hex()},
-                           {"name", member.name},
-                           {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
-                           {"head", overlay.head() == id},
-                           {"computing_units", load ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
-                           {"endpoint", member.endpoint}});
+    auto row = describe_member(member);
+    row["head"] = overlay.head() == id;
+    agents.emplace_back(std::move(row));
   }
   tree->region["count"] = agents.size();
   tree->region["agents"] = std::move(agents);

@@ -63,6 +63,7 @@ struct Daemon::Impl {
   void begin_stop(const std::string& why);
   void finish_stop();
   wire::Dynamic status() const;
+  wire::Dynamic::Map describe_member(const overlay::Member& member) const;
   std::string agent_name(const std::string& hex) const;  // for people; the first digits of an unknown id
 
   // -- core_bridge.cc: the core's inputs and effects --
@@ -129,13 +130,19 @@ struct Daemon::Impl {
   void request_app_find(const Requester&, const Params&);
   void request_app_list(const Requester&, const Params&);
   void request_app_query(const Requester&, const Params&);
-  void request_app_logs(const Requester&, const Params&);
   void request_app_cancel(const Requester&, const Params&);
   Result<AppId> resolve_app(const std::string& text) const;
   void on_app_output(AppId app, int stream, std::string_view text);
   void on_app_exit(const AppState& state);
   void tell_progress();
   void query_scheduler(const std::string& method, wire::Dynamic::Map params, std::function<void(Answer)> done);
+
+  // -- log_requests.cc --
+  void request_app_logs(const Requester&, const Params&);
+  void request_app_task_logs(const Requester&, const Params&);
+  void request_task_log(const Requester&, const Params&);
+  Answer own_task_log(const Params&) const;
+  void gather_task_logs(const Requester&, const Params&, AppId app, const wire::Dynamic& places, bool running);
 
   // -- store_requests.cc --
   void request_store_put(const Requester&, const Params&);

@@ -9,6 +9,8 @@
 #include <charconv>
 #include <filesystem>
 
+#include "protocol/base/nearest.h"
+
 namespace shoal::settings {
 namespace {
 
@@ -33,36 +35,12 @@ const Key* find_key(std::string_view name) {
   return nullptr;
 }
 
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 std::string unknown_key(std::string_view name, std::string_view origin) {
-  const Key* nearest = nullptr;
-  std::size_t best = 4;
-  for (const auto& key : keys()) {
-    const std::size_t distance = edit_distance(name, key.name);
-    if (distance < best) {
-      best = distance;
-      nearest = &key;
-    }
-  }
+  std::vector<std::string_view> names;
+  for (const auto& key : keys()) names.push_back(key.name);
   std::string message = fmt::format("{}: there is no setting \"{}\"", origin, name);
-  if (nearest != nullptr) return message + fmt::format("; did you mean \"{}\"?", nearest->name);
-  message += "; the settings are";
-  for (const auto& key : keys()) message += fmt::format(" {}", key.name);
-  return message;
+  if (auto meant = nearest(name, names)) return message + fmt::format("; did you mean \"{}\"?", *meant);
+  return message + fmt::format("; the settings are {}", fmt::join(names, " "));
 }
 
 Result<std::int64_t> parse_integer(std::string_view text) {

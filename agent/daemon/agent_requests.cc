@@ -1,11 +1,8 @@
 // What can be asked about the agent itself.
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "agent/daemon/impl.h"
-#include "agent/daemon/python_path.h"
 #include "scheduler/state.h"
 
 namespace shoal::daemon {
@@ -82,7 +79,8 @@ std::string Daemon::Impl::agent_name(const std::string& hex) const {
     const auto& members = node->overlay().members(scope);
     if (auto member = members.find(*id); member != members.end()) return member->second.name;
   }
-  return id->brief();
+  const auto far = far_names.find(*id);
+  return far == far_names.end() ? id->brief() : far->second;
 }
 
 void Daemon::Impl::request_status(const Requester& from, const Params& /*params*/) {
@@ -223,38 +221,6 @@ void Daemon::Impl::request_token(const Requester& from, const Params& params) {
     }
   };
   engine->persist({{"d/tokens", tokens.serialize()}}, completion);
-}
-
-// What only the running agent can know; `shoal doctor` adds what the machine says.
-void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*/) {
-  wire::Dynamic::Array checks;
-  const auto check = [&](const char* what, bool good, std::string fact, std::string fix) {
-    checks.emplace_back(wire::Dynamic::Map{
-        {"check", what}, {"ok", good}, {"fact", std::move(fact)}, {"fix", good ? "" : std::move(fix)}});
-  };
-  auto certificate = identity::read_certificate(identity.chain);
-  const std::int64_t left_ms = certificate ? certificate->not_after.unix_ms - wall_now().unix_ms : 0;
-  check("certificate", left_ms > 0, fmt::format("valid for {} more minutes", left_ms / 60000),
-        "let it reach an issuing agent of its region, or join again");
-  check("membership", !node->overlay().isolated() && node->overlay().head().has_value(),
-        fmt::format("{} members in its region", node->overlay().members(overlay::Scope::kHome).size()),
-        "check that the region's agents can be reached: `shoal agents`");
-  const auto usage = engine->usage();
-  check("disk", usage.disk_free_bytes > (64ULL << 20), fmt::format("{} MiB free", usage.disk_free_bytes >> 20),
-        "free some space: writes are refused when the disk is full");
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  check("open files", files.rlim_cur >= 4096, fmt::format("limit {}", files.rlim_cur),
-        "raise it: ulimit -n 65536, or LimitNOFILE in the unit");
-  check("python", !python.empty(), python.empty() ? "no interpreter that runs" : python,
-        no_python(settings.text("python")));
-  struct statvfs arena{};
-  const bool known = ::statvfs(values->arena_dir().c_str(), &arena) == 0;
-  const std::uint64_t arena_free = known ? static_cast<std::uint64_t>(arena.f_bavail) * arena.f_frsize : 0;
-  check("shared memory", arena_free > (64ULL << 20),
-        fmt::format("{} MiB free in {}", arena_free >> 20, values->arena_dir()),
-        "free or enlarge /dev/shm: values of tasks live there");
-  reply(from, wire::Dynamic(wire::Dynamic::Map{{"checks", std::move(checks)}}));
 }
 
 }  // namespace shoal::daemon

@@ -222,7 +222,11 @@ void Daemon::Impl::request_app_query(const Requester& from, const Params& params
   }
   wire::Dynamic::Map onward = *params.as_map();
   onward["app"] = app->hex();
-  query_scheduler(params.text_or("query", ""), std::move(onward), [this, from](Answer answer) {
+  const std::string query = params.text_or("query", "");
+  query_scheduler(query, std::move(onward), [this, from, query, app = *app](Answer answer) {
+    // A program that calls no task has none.
+    if (!answer && answer.error().code == Code::kNotFound && query != "explain" && apps->find(app) != nullptr)
+      answer = wire::Dynamic(wire::Dynamic::Array{});
     if (auto* rows = answer ? answer->as_array() : nullptr) {
       for (auto& row : *rows) {
         if (auto* map = row.as_map()) (*map)["agent_name"] = agent_name(row.text_or("agent", ""));

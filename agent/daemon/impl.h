@@ -60,6 +60,8 @@ struct Daemon::Impl {
   std::unique_ptr<executor::ExecutorPool> open_executors(std::uint32_t computing_units);
   void on_wake();
   int run();
+  void on_signal(int number);
+  void reload_settings();
   void begin_stop(const std::string& why);
   void finish_stop();
   wire::Dynamic status() const;
@@ -117,6 +119,8 @@ struct Daemon::Impl {
   void request_leave(const Requester&, const Params&);
   void request_token(const Requester&, const Params&);
   void request_doctor(const Requester&, const Params&);
+  void request_clock(const Requester&, const Params&);
+  void check_members(const Requester&, wire::Dynamic::Array checks);
 
   // -- metrics.cc: over HTTP --
   Result<> open_gateway();
@@ -215,6 +219,8 @@ struct Daemon::Impl {
   std::set<ClientId> drivers;                        // clients that opened an app
   std::map<AppId, std::vector<Requester>> watchers;  // of an app's output and end
   std::map<ClientId, AppId> app_of_driver;
+  std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax
+  static constexpr std::size_t kFarNamesMax = 10'000;
   std::map<FunctionId, std::string> function_names;       // of attempts that run here, for people
   std::map<std::uint64_t, std::string> attempts_running;  // attempt → function
 

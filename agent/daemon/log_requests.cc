@@ -67,8 +67,8 @@ Daemon::Impl::Answer Daemon::Impl::own_task_log(const Params& params) const {
         lines.emplace_back(
             wire::Dynamic::Map{{"task", line.task.value()}, {"stream", line.stream}, {"text", Bytes(line.text)}});
       });
-  return wire::Dynamic(wire::Dynamic::Map{
-      {"name", name}, {"lines", std::move(lines)}, {"cursor", part.cursor}, {"more", part.more}});
+  return wire::Dynamic(
+      wire::Dynamic::Map{{"name", name}, {"lines", std::move(lines)}, {"cursor", part.cursor}, {"more", part.more}});
 }
 
 void Daemon::Impl::request_task_log(const Requester& from, const Params& params) {
@@ -117,7 +117,7 @@ void Daemon::Impl::gather_task_logs(const Requester& from, const Params& params,
     const std::string agent = address.agent.hex();
     const std::string agent_label = agent_name(agent);
     const std::string cursor = params["cursors"].text_or(agent, "");
-    const auto take = [all, one_less, agent, agent_label, cursor](Answer part) {
+    const auto take = [this, all, one_less, id = address.agent, agent, agent_label, cursor](Answer part) {
       if (!part) {
         all->cursors[agent] = cursor;
         all->missing.emplace_back(
@@ -127,6 +127,7 @@ void Daemon::Impl::gather_task_logs(const Requester& from, const Params& params,
       all->cursors[agent] = part->text_or("cursor", "");
       all->more = all->more || part->bool_or("more", false);
       const std::string told = part->text_or("name", agent_label);
+      if (far_names.size() < kFarNamesMax) far_names[id] = told;
       if (auto* map = part->as_map(); auto* lines = map == nullptr ? nullptr : (*map)["lines"].as_array()) {
         for (auto& line : *lines) {
           if (line.as_map() == nullptr) continue;

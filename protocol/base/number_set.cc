@@ -28,7 +28,8 @@ Result<NumberSet::Range> NumberSet::parse_range(std::string_view text) {
   const auto dash = span.find('-');
   const auto first = number_of(span.substr(0, dash));
   const auto last = dash == std::string_view::npos ? first : number_of(span.substr(dash + 1));
-  const auto step = colon == std::string_view::npos ? std::optional<std::uint64_t>(1) : number_of(text.substr(colon + 1));
+  const auto step =
+      colon == std::string_view::npos ? std::optional<std::uint64_t>(1) : number_of(text.substr(colon + 1));
   if (!first || !last || !step || *step == 0 || *last < *first) return wrong();
   return Range{*first, *last, *step};
 }

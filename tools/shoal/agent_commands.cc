@@ -194,6 +194,7 @@ int run_dev(Context& context) {
   std::string pattern = (fs::temp_directory_path() / "shoal-dev-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) return report(Error{Code::kFailed, "cannot make a temporary directory"});
   context.home = pattern;
+  context.home_named = true;
   const auto command = daemon_command(context);
   fmt::print("throw-away agent in {}; in another terminal: shoal --home {} status\n", pattern, pattern);
   std::fflush(stdout);

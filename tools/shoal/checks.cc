@@ -62,8 +62,8 @@ std::optional<std::uint64_t> free_mb(const std::string& path) {
 
 Check disk_check(const std::string& home) {
   const auto free = free_mb(existing_part(home).string());
-  return check("disk", fail_unless(free && *free > kDiskLeastMb), fmt::format("{} MiB free for {}", free.value_or(0), home),
-               "free some space or choose another --home");
+  return check("disk", fail_unless(free && *free > kDiskLeastMb),
+               fmt::format("{} MiB free for {}", free.value_or(0), home), "free some space or choose another --home");
 }
 
 // The median of a few synced writes: what every receipt "local" waits for.
@@ -80,14 +80,16 @@ Check sync_check(const std::string& home) {
   bool good = true;
   for (auto& time : times) {
     const auto begin = std::chrono::steady_clock::now();
-    good = good && ::write(fd, block.data(), block.size()) == static_cast<ssize_t>(block.size()) && ::fdatasync(fd) == 0;
+    good =
+        good && ::write(fd, block.data(), block.size()) == static_cast<ssize_t>(block.size()) && ::fdatasync(fd) == 0;
     time = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
   }
   ::close(fd);
   if (!good) return check("fsync", Status::kFail, "a synced write failed", "look at the disk: dmesg, df, df -i");
   std::sort(times.begin(), times.end());
   const std::int64_t median = times[times.size() / 2];
-  return check("fsync", warn_unless(median < kSlowSyncUs), fmt::format("{:.1f} ms for 4 KiB", static_cast<double>(median) / 1000),
+  return check("fsync", warn_unless(median < kSlowSyncUs),
+               fmt::format("{:.1f} ms for 4 KiB", static_cast<double>(median) / 1000),
                "every safe write waits for this: use a faster disk for --home");
 }
 
@@ -107,7 +109,8 @@ Check files_check() {
 Check pidfd_check() {
   const long fd = ::syscall(SYS_pidfd_open, ::getpid(), 0);
   if (fd >= 0) ::close(static_cast<int>(fd));
-  return check("pidfd", fail_unless(fd >= 0), fd >= 0 ? "available" : "missing", "a Linux kernel from 5.3 on is needed");
+  return check("pidfd", fail_unless(fd >= 0), fd >= 0 ? "available" : "missing",
+               "a Linux kernel from 5.3 on is needed");
 }
 
 Check cgroup_check() {
@@ -118,8 +121,7 @@ Check cgroup_check() {
     const bool memory = controllers && controllers->find("memory") != std::string::npos;
     return check("cgroup", Status::kOk, memory ? "v2" : "v2 without the memory controller: " + limits, "");
   }
-  return check("cgroup", Status::kOk,
-               (fs::exists("/sys/fs/cgroup/memory", ignored) ? "v1: " : "none: ") + limits, "");
+  return check("cgroup", Status::kOk, (fs::exists("/sys/fs/cgroup/memory", ignored) ? "v1: " : "none: ") + limits, "");
 }
 
 // Tried in a child, because a process cannot go back.
@@ -130,10 +132,11 @@ Check namespaces_check() {
   if (child > 0) ::waitpid(child, &status, 0);
   const bool good = child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   const bool bwrap = ::access("/usr/bin/bwrap", X_OK) == 0;
-  return check("user namespaces", warn_unless(good),
-               fmt::format("{}; bubblewrap {}; executors run at level 1 (rlimits, no new privileges)",
-                           good ? "available" : "not for this user", bwrap ? "is there" : "is not installed"),
-               "sysctl kernel.unprivileged_userns_clone=1 and user.max_user_namespaces; only stronger sandboxes need it");
+  return check(
+      "user namespaces", warn_unless(good),
+      fmt::format("{}; bubblewrap {}; executors run at level 1 (rlimits, no new privileges)",
+                  good ? "available" : "not for this user", bwrap ? "is there" : "is not installed"),
+      "sysctl kernel.unprivileged_userns_clone=1 and user.max_user_namespaces; only stronger sandboxes need it");
 }
 
 // The output of a program, at most 4 KiB; nothing when it fails or takes too long.
@@ -204,11 +207,13 @@ std::vector<Check> identity_checks(const std::string& home) {
   auto identity = identity::load_identity(home);
   if (!identity) {
     if (identity.error().code == Code::kNotFound)
-      return {check("keys", Status::kOk, "none yet: they are made by the first start, `shoal init` or `shoal join`", "")};
+      return {
+          check("keys", Status::kOk, "none yet: they are made by the first start, `shoal init` or `shoal join`", "")};
     return {check("keys", Status::kFail, identity.error().message, "join again with a new token")};
   }
   auto certificate = identity::read_certificate(identity->chain);
-  if (!certificate) return {check("certificate", Status::kFail, certificate.error().message, "join again with a new token")};
+  if (!certificate)
+    return {check("certificate", Status::kFail, certificate.error().message, "join again with a new token")};
   const std::int64_t age_ms = wall_ms() - certificate->not_before.unix_ms;
   const std::int64_t left_ms = certificate->not_after.unix_ms - wall_ms();
   std::error_code error;
@@ -220,7 +225,8 @@ std::vector<Check> identity_checks(const std::string& home) {
   }
   std::vector<Check> out;
   out.push_back(check("keys", fail_unless(secret),
-                      secret ? fmt::format("only this user can read them; certificate issued {} ago", human_ms(std::max<std::int64_t>(0, age_ms)))
+                      secret ? fmt::format("only this user can read them; certificate issued {} ago",
+                                           human_ms(std::max<std::int64_t>(0, age_ms)))
                              : "others on this machine can read them",
                       fmt::format("chmod -R go= {}/identity", home)));
   out.push_back(check("certificate", left_ms <= 0 ? Status::kFail : Status::kOk,

@@ -39,7 +39,8 @@ void add_agent_checks(const Context& context, std::vector<Check>& checks) {
     std::string name = row.text_or("check", "?");
     // The agent may see another disk or other limits than this process does.
     const bool known = std::any_of(checks.begin(), checks.end(), [&](const Check& c) { return c.name == name; });
-    checks.push_back({known ? "agent: " + name : name, status_of(row), row.text_or("fact", ""), row.text_or("fix", "")});
+    checks.push_back(
+        {known ? "agent: " + name : name, status_of(row), row.text_or("fact", ""), row.text_or("fix", "")});
   }
 }
 
@@ -63,10 +64,10 @@ int run_doctor(Context& context) {
                                          {"fact", check.fact},
                                          {"fix", check.status == Status::kOk ? "" : check.fix}});
   }
-  const Shape shape{"checks",
-                    {{"check", "check"}, {"status", "status", Show::kState}, {"fact", "fact"}, {"fix", "fix"}},
-                    "check"};
-  const int shown = show_known(context, shape, wire::Dynamic(wire::Dynamic::Map{{"checks", std::move(rows)}, {"ok", good}}));
+  const Shape shape{
+      "checks", {{"check", "check"}, {"status", "status", Show::kState}, {"fact", "fact"}, {"fix", "fix"}}, "check"};
+  const int shown =
+      show_known(context, shape, wire::Dynamic(wire::Dynamic::Map{{"checks", std::move(rows)}, {"ok", good}}));
   if (shown != kOk) return shown;
   return good ? kOk : kFailed;
 }

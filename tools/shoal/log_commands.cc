@@ -74,7 +74,8 @@ int run_logs(Context& context) {
   auto found = client->request("app.find", {{"app", context.argument(0, "last")}});
   if (!found) return report(found.error());
   const std::string app = found->text_or("app", "");
-  return tasks ? logs_of_tasks(context, *client, app, context.argument(1, "all")) : logs_of_program(context, *client, app);
+  return tasks ? logs_of_tasks(context, *client, app, context.argument(1, "all"))
+               : logs_of_program(context, *client, app);
 }
 
 }  // namespace shoal::cli

@@ -52,15 +52,16 @@ std::string status_text(const wire::Dynamic& status, const Look& look) {
       {"tasks", tasks},
       {"objects", fmt::format("{}, {}", status.int_or("objects", 0), human_bytes(status.int_or("object_bytes", 0)))},
       {"streams", fmt::format("{} kept here", status.int_or("streams", 0))},
-      {"address", fmt::format("{}, {}", text_or_none(status.text_or("endpoint", "")),
-                              text_or_none(status.text_or("http", "")))},
+      {"address",
+       fmt::format("{}, {}", text_or_none(status.text_or("endpoint", "")), text_or_none(status.text_or("http", "")))},
       {"uptime", fmt::format("{}, {} of memory, version {}", human_ms(status.int_or("uptime_ms", 0)),
                              human_bytes(status.int_or("rss_bytes", 0)), status.text_or("version", "?"))},
   };
   static const std::vector<Column> kOrder = {
-      {"name", "name"},       {"role", "role"},       {"health", "health", Show::kState}, {"resources", "resources"},
-      {"members", "members"}, {"apps", "apps"},       {"tasks", "tasks"},   {"objects", "objects"},
-      {"streams", "streams"}, {"address", "address"}, {"uptime", "uptime"}};
+      {"name", "name"},           {"role", "role"},       {"health", "health", Show::kState},
+      {"resources", "resources"}, {"members", "members"}, {"apps", "apps"},
+      {"tasks", "tasks"},         {"objects", "objects"}, {"streams", "streams"},
+      {"address", "address"},     {"uptime", "uptime"}};
   std::string out = render(wire::Dynamic(std::move(lines)), {"", kOrder, ""}, {Format::kTable, look.color});
   if (look.format == Format::kWide) out += "\n" + render(status, {}, look);
   return out;
@@ -68,8 +69,9 @@ std::string status_text(const wire::Dynamic& status, const Look& look) {
 
 std::string agent_line(const wire::Dynamic& agent, const Look& look) {
   const std::string state = agent.text_or("status", "alive");
-  std::string out = fmt::format("{} {}  {}", state == "alive" ? "●" : "○", agent.text_or("name", "?"),
-                                look.format == Format::kWide ? agent.text_or("agent", "") : agent.text_or("agent", "").substr(0, 8));
+  std::string out =
+      fmt::format("{} {}  {}", state == "alive" ? "●" : "○", agent.text_or("name", "?"),
+                  look.format == Format::kWide ? agent.text_or("agent", "") : agent.text_or("agent", "").substr(0, 8));
   if (agent.bool_or("head", false)) out += "  head";
   if (!agent["units_free"].is_nil()) {
     out += fmt::format("  {}/{} units, {}", plain(agent["units_free"]), plain(agent["computing_units"]),
@@ -158,18 +160,18 @@ int run_topology(Context& context) {
 
 int run_sources(Context& context) {
   return show_request(context,
-              {"sources",
-               {{"name", "name"},
-                {"type", "type"},
-                {"stream", "stream"},
-                {"state", "state", Show::kState},
-                {"records", "records"},
-                {"error", "error"},
-                {"url", "url", Show::kPlain, true},
-                {"waiting", "waiting", Show::kPlain, true},
-                {"reconnects", "reconnects", Show::kPlain, true}},
-               "name"},
-              "edge.sources");
+                      {"sources",
+                       {{"name", "name"},
+                        {"type", "type"},
+                        {"stream", "stream"},
+                        {"state", "state", Show::kState},
+                        {"records", "records"},
+                        {"error", "error"},
+                        {"url", "url", Show::kPlain, true},
+                        {"waiting", "waiting", Show::kPlain, true},
+                        {"reconnects", "reconnects", Show::kPlain, true}},
+                       "name"},
+                      "edge.sources");
 }
 
 int run_config_show(Context& context) {

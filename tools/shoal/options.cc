@@ -221,7 +221,7 @@ Result<> read_common(Context& context, const std::map<std::string, std::string>&
   };
   context.home = context.option("home", variable("SHOAL_HOME"));
   context.home_named = !context.home.empty();
-  if (!context.home_named) context.home = settings::default_home(environment);
+  if (!context.home_named) context.home = settings::default_places(environment).home;
   context.agent = context.option("agent");
   const std::string color = context.option("color", "auto");
   if (color != "auto" && color != "always" && color != "never")
@@ -245,7 +245,8 @@ Result<> read_common(Context& context, const std::map<std::string, std::string>&
 }
 
 Result<> check_count(const Command& command, const Context& context) {
-  if (context.arguments.size() < command.least) return fail(Code::kInvalid, fmt::format("it needs {}", command.arguments));
+  if (context.arguments.size() < command.least)
+    return fail(Code::kInvalid, fmt::format("it needs {}", command.arguments));
   if (context.arguments.size() <= command.most) return {};
   const std::string& extra = context.arguments[command.most];
   const bool has_children = std::any_of(commands().begin(), commands().end(), [&](const Command& other) {
@@ -266,7 +267,9 @@ Result<Invocation> parse_command_line(const Words& words, const std::map<std::st
   Words options(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(std::min(start, words.size())));
   Invocation out;
   if (start >= words.size()) {
-    const auto said = [&](const char* word) { return std::find(options.begin(), options.end(), word) != options.end(); };
+    const auto said = [&](const char* word) {
+      return std::find(options.begin(), options.end(), word) != options.end();
+    };
     out.version = said("--version");
     out.help = said("--help") || said("-h");
     if (out.version || out.help || options.empty()) return out;
@@ -277,7 +280,8 @@ Result<Invocation> parse_command_line(const Words& words, const std::map<std::st
   *failed = command;
   out.command = command;
   out.context.command = command;
-  options.insert(options.end(), words.begin() + static_cast<std::ptrdiff_t>(start + words_of(command->name)), words.end());
+  options.insert(options.end(), words.begin() + static_cast<std::ptrdiff_t>(start + words_of(command->name)),
+                 words.end());
   if (auto read = Reader(*command, std::move(options), out).read(); !read) return tl::unexpected<Error>(read.error());
   out.help = out.context.has("help");
   if (out.help) return out;

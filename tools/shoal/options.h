@@ -20,8 +20,8 @@ struct Invocation {
   bool version = false;
 };
 
-// What was meant, or what is wrong with it: kInvalid, with the nearest command or option. `failed` is set to the command
-// whose words they are when it is known, also on an error.
+// What was meant, or what is wrong with it: kInvalid, with the nearest command or option. `failed` is set to the
+// command whose words they are when it is known, also on an error.
 Result<Invocation> parse_command_line(const std::vector<std::string>& words,
                                       const std::map<std::string, std::string>& environment, bool stdout_is_terminal,
                                       const Command** failed);

@@ -34,8 +34,7 @@ Result<PickedObject> pick_object(Client& client, const std::string& text) {
   if (named) return PickedObject{named->text_or("object", ""), text};
   if (named.error().code != Code::kNotFound) return tl::unexpected<Error>(named.error());
   const bool digits = text.size() >= kPrefixLeast && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!digits)
-    return fail(Code::kNotFound, fmt::format("there is no object \"{}\"; `shoal objects` lists them", text));
+  if (!digits) return fail(Code::kNotFound, fmt::format("there is no object \"{}\"; `shoal objects` lists them", text));
   auto listed = client.request("store.list");
   if (!listed) return tl::unexpected<Error>(listed.error());
   auto id = pick(*listed, "objects", "object", text, "object");

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::string_view kExitCodes =
     "0 done, 1 failed, 2 usage, 3 no agent answers, 4 not found, 5 denied, 6 cannot be placed, 7 timed out, 8 the "
-    "application failed. `run` returns the program's own code, 128 plus the signal's number when one ended it, 127 when "
+    "application failed. `run` returns the program's own code, 128 plus the signal's number when one ended it, 127 "
+    "when "
     "there is no such program, 126 when it cannot be run, and 125 when shoal itself failed; `attach` returns the "
     "program's own code once it is attached.";
 
@@ -77,9 +78,10 @@ std::string bash_completion() {
       "# bash completion of shoal: source it, or put it into /etc/bash_completion.d\n_shoal() {\n"
       "  local current=${COMP_WORDS[COMP_CWORD]}\n"
       "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n";
-  out += fmt::format("    COMPREPLY=($(compgen -W \"{}\" -- \"$current\"))\n    return\n  fi\n  case \"${{COMP_WORDS[1]}} "
-                     "${{COMP_WORDS[2]}}\" in\n",
-                     fmt::join(first_words(), " "));
+  out += fmt::format(
+      "    COMPREPLY=($(compgen -W \"{}\" -- \"$current\"))\n    return\n  fi\n  case \"${{COMP_WORDS[1]}} "
+      "${{COMP_WORDS[2]}}\" in\n",
+      fmt::join(first_words(), " "));
   // Commands of two words first: the pattern of one word takes anything that follows it.
   for (const bool two : {true, false}) {
     for (const auto& command : commands()) {
@@ -110,12 +112,14 @@ std::string zsh_completion() {
     if (seen.insert(first_word(command.name)).second)
       out += "    " + quoted(fmt::format("{}:{}", first_word(command.name), command.summary)) + "\n";
   }
-  out += "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
-         "  case \"$words[2] $words[3]\" in\n";
+  out +=
+      "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
+      "  case \"$words[2] $words[3]\" in\n";
   for (const bool two : {true, false}) {
     for (const auto& command : commands()) {
       if (second_word(command.name).empty() == two) continue;
-      out += fmt::format("    \"{}\"*) compadd -- {}{} ;;\n", two ? std::string(command.name) : std::string(command.name) + " ",
+      out += fmt::format("    \"{}\"*) compadd -- {}{} ;;\n",
+                         two ? std::string(command.name) : std::string(command.name) + " ",
                          fmt::join(flags_of(command), " "), two ? "" : children_of(command.name));
     }
   }

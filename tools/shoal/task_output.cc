@@ -66,7 +66,8 @@ void TaskOutput::tell_missing(const wire::Dynamic& answer) {
 
 void TaskOutput::finish() const {
   if (look_.format != Format::kJson && look_.format != Format::kYaml) return;
-  put(render(wire::Dynamic(wire::Dynamic::Map{{"app", app_}, {"lines", kept_}, {"missing", missing_}}), {"lines", {}, ""}, look_));
+  put(render(wire::Dynamic(wire::Dynamic::Map{{"app", app_}, {"lines", kept_}, {"missing", missing_}}),
+             {"lines", {}, ""}, look_));
 }
 
 }  // namespace shoal::cli

@@ -83,7 +83,8 @@ int watch(Context& context, const Selection& selection, const Shape& shape, cons
   if (!client) return report(client.error());
   const auto begin = std::chrono::steady_clock::now();
   const auto interval = std::chrono::microseconds(interval_of(context).us);
-  const bool redraw = isatty(STDOUT_FILENO) != 0 && std::string(std::getenv("TERM") != nullptr ? std::getenv("TERM") : "") != "dumb";
+  const bool redraw =
+      isatty(STDOUT_FILENO) != 0 && std::string(std::getenv("TERM") != nullptr ? std::getenv("TERM") : "") != "dumb";
   while (true) {
     auto answer = fetch(*client);
     if (!answer) return report(answer.error());
@@ -160,9 +161,8 @@ int show(Context& context, const Shape& shape, const Fetch& fetch, const Draw& d
 }
 
 int show_request(Context& context, const Shape& shape, const std::string& method, wire::Dynamic::Map params,
-         const Draw& draw) {
-  return show(
-      context, shape, [&](Client& client) { return client.request(method, params); }, draw);
+                 const Draw& draw) {
+  return show(context, shape, [&](Client& client) { return client.request(method, params); }, draw);
 }
 
 int show_known(Context& context, const Shape& shape, wire::Dynamic answer) {
@@ -184,8 +184,8 @@ int carefully(Context& context, const std::vector<Step>& plan, const std::functi
     return kOk;
   }
   if (!context.has("yes") && isatty(STDIN_FILENO) != 0 && isatty(STDERR_FILENO) != 0) {
-    for (const auto& step : plan) fmt::print(stderr, "{} {}{}\n", step.action, step.what,
-                                             step.detail.empty() ? "" : " (" + step.detail + ")");
+    for (const auto& step : plan)
+      fmt::print(stderr, "{} {}{}\n", step.action, step.what, step.detail.empty() ? "" : " (" + step.detail + ")");
     fmt::print(stderr, "go on? [y/N] ");
     std::string answer;
     std::getline(std::cin, answer);

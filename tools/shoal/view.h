@@ -21,8 +21,8 @@ struct Selection {
   static Result<Selection> of(const Context& context);
 };
 
-// Keeps the rows under `shape.list` that pass, in the order wanted, and sets the columns of `shape`. A key may reach into
-// maps: "labels.tier". kInvalid for a key that no row and no column has, naming the nearest.
+// Keeps the rows under `shape.list` that pass, in the order wanted, and sets the columns of `shape`. A key may reach
+// into maps: "labels.tier". kInvalid for a key that no row and no column has, naming the nearest.
 Result<> apply(const Selection& selection, wire::Dynamic& answer, Shape& shape);
 
 // Fetches and shows, once or with --watch again and again until --timeout. `draw` replaces the table.
@@ -31,7 +31,7 @@ using Draw = std::function<std::string(const wire::Dynamic&, const Look&)>;
 int show(Context& context, const Shape& shape, const Fetch& fetch, const Draw& draw = nullptr);
 // Asks the agent `method` and shows the answer.
 int show_request(Context& context, const Shape& shape, const std::string& method, wire::Dynamic::Map params = {},
-         const Draw& draw = nullptr);
+                 const Draw& draw = nullptr);
 // Shows what is known already.
 int show_known(Context& context, const Shape& shape, wire::Dynamic answer);
 

@@ -40,7 +40,10 @@ void add(wire::Dynamic::Array& checks, const char* what, const char* status, std
 void conclude(Survey& survey) {
   if (survey.asked == 0) return;
   const std::int64_t skew = std::abs(survey.worst_skew_ms);
-  add(survey.checks, "clock skew", skew < kSkewWarnMs ? "ok" : skew < kSkewMostMs ? "warn" : "fail",
+  add(survey.checks, "clock skew",
+      skew < kSkewWarnMs   ? "ok"
+      : skew < kSkewMostMs ? "warn"
+                           : "fail",
       skew == 0 ? fmt::format("none seen to {} members", survey.asked)
                 : fmt::format("at most {} ms, to {}", skew, survey.worst_name),
       "synchronise the clocks (chrony, systemd-timesyncd): certificates need clocks that agree");
@@ -58,8 +61,10 @@ void conclude(Survey& survey) {
 void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*/) {
   wire::Dynamic::Array checks;
   const auto check = [&](const char* what, bool good, std::string fact, std::string fix) {
-    checks.emplace_back(wire::Dynamic::Map{
-        {"check", what}, {"status", good ? "ok" : "fail"}, {"fact", std::move(fact)}, {"fix", good ? "" : std::move(fix)}});
+    checks.emplace_back(wire::Dynamic::Map{{"check", what},
+                                           {"status", good ? "ok" : "fail"},
+                                           {"fact", std::move(fact)},
+                                           {"fix", good ? "" : std::move(fix)}});
   };
   auto certificate = identity::read_certificate(identity.chain);
   const std::int64_t left_ms = certificate ? certificate->not_after.unix_ms - wall_now().unix_ms : 0;
@@ -119,7 +124,8 @@ void Daemon::Impl::check_members(const Requester& from, wire::Dynamic::Array che
       }
       // Its clock was read somewhere between sending and now: only what cannot be the way is skew.
       const std::int64_t theirs = answer->int_or("unix_ms", sent_ms);
-      const std::int64_t skew = theirs < sent_ms ? theirs - sent_ms : std::max<std::int64_t>(0, theirs - wall_now().unix_ms);
+      const std::int64_t skew =
+          theirs < sent_ms ? theirs - sent_ms : std::max<std::int64_t>(0, theirs - wall_now().unix_ms);
       if (std::abs(skew) > std::abs(survey->worst_skew_ms)) {
         survey->worst_skew_ms = skew;
         survey->worst_name = member;

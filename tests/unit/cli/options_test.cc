@@ -1,5 +1,5 @@
-// Goal: a command line means the same wherever its options stand, and what is not understood is refused with the nearest
-// thing there is. Method: command lines and what comes out.
+// Goal: a command line means the same wherever its options stand, and what is not understood is refused with the
+// nearest thing there is. Method: command lines and what comes out.
 #include "tools/shoal/options.h"
 
 #include <gtest/gtest.h>
@@ -100,8 +100,8 @@ TEST(Options, HelpAndVersionNeedNothingElse) {
   EXPECT_EQ(parse({})->command, nullptr);
 }
 
-// The parser reads options before it knows the command, so a name must take a value everywhere or nowhere, a letter must
-// stand for one name, and every command must be complete.
+// The parser reads options before it knows the command, so a name must take a value everywhere or nowhere, a letter
+// must stand for one name, and every command must be complete.
 TEST(CommandTable, IsConsistent) {
   std::map<std::string_view, bool> takes_value;
   std::map<char, std::string_view> letters;

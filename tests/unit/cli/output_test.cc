@@ -1,5 +1,5 @@
-// Goal: an answer reads the same in every format, colour is there only when it is wanted, and filters, orders and columns
-// do what they say. Method: one small answer, rendered.
+// Goal: an answer reads the same in every format, colour is there only when it is wanted, and filters, orders and
+// columns do what they say. Method: one small answer, rendered.
 #include "tools/shoal/output.h"
 
 #include <gtest/gtest.h>
@@ -77,7 +77,8 @@ TEST(Output, ProgramsGetItRaw) {
 
 TEST(Output, YamlQuotesWhatItWouldMisread) {
   Dynamic::Map map;
-  for (const char* text : {"no", "1.5", "- x", "a: b", "", "plain text", "2026-01-01", "#c", "tcp://x"}) map[text] = text;
+  for (const char* text : {"no", "1.5", "- x", "a: b", "", "plain text", "2026-01-01", "#c", "tcp://x"})
+    map[text] = text;
   map["list"] = Dynamic::Array{Dynamic::Array{1, 2}, Dynamic::Map{}, Dynamic()};
   EXPECT_EQ(to_yaml(Dynamic(map)),
             "\"\": \"\"\n"

@@ -117,9 +117,9 @@ void Daemon::Impl::check_members(const Requester& from, wire::Dynamic::Array che
   };
   for (const auto& [address, member] : members) {
     const std::int64_t sent_ms = wall_now().unix_ms;
-    ask_agent(address, "agent.clock", {}, kAnswerTime, [survey, one_less, sent_ms, member = member](Answer answer) {
+    ask_agent(address, "agent.clock", {}, kAnswerTime, [survey, one_less, sent_ms, who = member](Answer answer) {
       if (!answer) {
-        note(survey->silent, member);
+        note(survey->silent, who);
         return one_less();
       }
       // Its clock was read somewhere between sending and now: only what cannot be the way is skew.
@@ -128,10 +128,10 @@ void Daemon::Impl::check_members(const Requester& from, wire::Dynamic::Array che
           theirs < sent_ms ? theirs - sent_ms : std::max<std::int64_t>(0, theirs - wall_now().unix_ms);
       if (std::abs(skew) > std::abs(survey->worst_skew_ms)) {
         survey->worst_skew_ms = skew;
-        survey->worst_name = member;
+        survey->worst_name = who;
       }
       const std::string version = answer->text_or("version", "?");
-      if (version != SHOAL_VERSION) note(survey->others, fmt::format("{} {}", member, version));
+      if (version != SHOAL_VERSION) note(survey->others, fmt::format("{} {}", who, version));
       one_less();
     });
   }

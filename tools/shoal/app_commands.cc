@@ -37,7 +37,7 @@ Program find_program(const std::string& said, const std::map<std::string, std::s
       return {here, kRunCannotExecute};
     }
     if (::access(here.c_str(), is_python ? R_OK : X_OK) == 0) return {here, 0};
-    complain(fmt::format("{} cannot be {}: permission denied; a Python program ends with .py, others need chmod +x",
+    complain(fmt::format("{} cannot be {}: Permission denied; a Python program ends with .py, others need chmod +x",
                          said, is_python ? "read" : "run"));
     return {here, kRunCannotExecute};
   }

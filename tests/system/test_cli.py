@@ -303,6 +303,21 @@ def test_doctor_works_without_an_agent(agent: Agent, tmp_path: Path) -> None:
     assert bad.returncode == 1 and "config.toml:1" in bad.stdout
 
 
+def test_doctor_compares_the_members_of_a_region(cluster: Cluster) -> None:
+    one = cluster.found("one")
+    two = cluster.join("two", one)
+    wait_until(lambda: one.json("status")["members"] == 2, 15, "two members")
+    rows = {row["check"]: row for row in json.loads(one.shoal("doctor", "-o", "json", check=False).stdout)["checks"]}
+    assert all(rows[name]["status"] == "ok" for name in ("clock skew", "version skew", "members answer", "membership"))
+    assert two.process is not None
+    two.process.send_signal(signal.SIGSTOP)
+    try:
+        rows = {row["check"]: row for row in json.loads(one.shoal("doctor", "-o", "json", check=False).stdout)["checks"]}
+        assert rows["members answer"]["status"] == "warn" and "two" in rows["members answer"]["fact"]
+    finally:
+        two.process.send_signal(signal.SIGCONT)
+
+
 # ---- every example ----
 
 class Stage:

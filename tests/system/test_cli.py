@@ -369,9 +369,11 @@ def test_every_example_runs(agent: Agent, tmp_path: Path) -> None:
     dev = subprocess.Popen(["bash", "-c", "exec " + examples["dev"]], cwd=tmp_path, env=stage.variables, stdout=subprocess.PIPE,
                            stderr=subprocess.DEVNULL, text=True, start_new_session=True)
     assert dev.stdout is not None
-    home = re.search(r"--home (\S+)", dev.stdout.readline()).group(1)
-    wait_until(lambda: (Path(home) / "run/ready").exists(), 20, "the throw-away agent is ready")
-    os.killpg(dev.pid, signal.SIGINT)
+    try:
+        home = re.search(r"--home (\S+)", dev.stdout.readline()).group(1)
+        wait_until(lambda: (Path(home) / "run/ready").exists(), 20, "the throw-away agent is ready")
+    finally:
+        os.killpg(dev.pid, signal.SIGINT)  # the agent's group: it ends even when the test fails
     assert dev.wait(20) == 0
     assert not Path(home).exists()
 

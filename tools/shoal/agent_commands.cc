@@ -22,7 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kPauseUs = 10'000;  // between two looks at something that takes a moment
+constexpr std::int64_t kPauseUs = 10'000;         // between two looks at something that takes a moment
+constexpr std::int64_t kLastWordsUs = 5'000'000;  // from taking back its ready file to the end of the process
 
 WallTime wall_now() {
   return {std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -122,6 +123,19 @@ void pause_briefly() {
   std::this_thread::sleep_for(std::chrono::microseconds(kPauseUs));
 }
 
+// Waits until an agent that was asked to stop has ended; the exit code.
+int wait_for_end(const Context& context, const daemon::Home& home, pid_t pid) {
+  const Duration patience = context.timeout.value_or(seconds(20));
+  for (std::int64_t waited = 0; waited < patience.us; waited += kPauseUs) {
+    if (::kill(pid, 0) != 0) return kOk;
+    // One that another process started and does not wait for stays as a zombie: it has ended all the same.
+    if (!home.read_ready() && waited > kLastWordsUs) return kOk;
+    pause_briefly();
+  }
+  complain(fmt::format("process {} still stops; look at {}", pid, home.at("logs/shoald.log")));
+  return kTimedOut;
+}
+
 }  // namespace
 
 int run_up(Context& context) {
@@ -175,19 +189,10 @@ int run_down(Context& context) {
   const daemon::Home home(context.home);
   auto ready = home.read_ready();
   if (!ready) return report(ready.error());
-  const Duration patience = context.timeout.value_or(seconds(20));
   const auto pid = static_cast<pid_t>(ready->pid);
   if (::kill(pid, SIGTERM) != 0)
     return report(Error{Code::kFailed, fmt::format("cannot stop process {}: {}", pid, std::strerror(errno))});
-  for (std::int64_t waited = 0; waited < patience.us; waited += kPauseUs) {
-    if (::kill(pid, 0) != 0 || !home.read_ready()) {
-      for (int turn = 0; turn < 500 && ::kill(pid, 0) == 0; ++turn) pause_briefly();
-      return kOk;
-    }
-    pause_briefly();
-  }
-  complain(fmt::format("process {} still stops; look at {}", pid, home.at("logs/shoald.log")));
-  return kTimedOut;
+  return wait_for_end(context, home, pid);
 }
 
 int run_dev(Context& context) {
@@ -297,9 +302,13 @@ int run_leave(Context& context) {
       fmt::format("region {}, {} running applications are stopped, {} objects", status->text_or("region", "?"),
                   status->int_or("apps_running", 0), status->int_or("objects", 0))};
   return carefully(context, {step}, [&] {
+    // Read first: an agent that nobody holds back is gone before its answer is.
+    const daemon::Home home(context.home);
+    const auto ready = home.read_ready();
     auto result = client->request("agent.leave");
     if (!result) return report(result.error());
-    return context.agent.empty() ? run_down(context) : static_cast<int>(kOk);
+    if (!context.agent.empty() || !ready) return static_cast<int>(kOk);
+    return wait_for_end(context, home, static_cast<pid_t>(ready->pid));
   });
 }
 

@@ -117,6 +117,7 @@ struct Scheduler::Impl {
   Result<wire::Dynamic> list_tasks(const wire::Dynamic& params) const;
   Result<wire::Dynamic> explain(const wire::Dynamic& params) const;
   Result<wire::Dynamic> trace(const wire::Dynamic& params) const;
+  Result<wire::Dynamic> places(const wire::Dynamic& params) const;
   const Master* find_app(const wire::Dynamic& params, std::string& state) const;
   std::string why_waiting(const Master& master, const Task& task) const;
 

@@ -1,6 +1,7 @@
 // What people ask about: applications, their tasks, why a task is where it is, and timelines. Answers are bounded; they
 // are built when asked for, never on the hot path.
 #include <algorithm>
+#include <set>
 
 #include "scheduler/impl.h"
 
@@ -59,6 +60,7 @@ Result<Dynamic> Scheduler::Impl::answer(const in::Query& query) {
   if (query.method == "tasks") return list_tasks(query.params);
   if (query.method == "explain") return explain(query.params);
   if (query.method == "trace") return trace(query.params);
+  if (query.method == "places") return places(query.params);
   if (query.method == "cancel") {
     std::string state;
     if (find_app(query.params, state) == nullptr || state != "") {
@@ -69,7 +71,7 @@ Result<Dynamic> Scheduler::Impl::answer(const in::Query& query) {
     return Dynamic(Dynamic::Map{{"cancelled", true}});
   }
   return fail(Code::kUnsupported,
-              "the scheduler answers apps, totals, tasks, explain, trace and cancel, not " + query.method);
+              "the scheduler answers apps, totals, tasks, explain, trace, places and cancel, not " + query.method);
 }
 
 Result<Dynamic> Scheduler::Impl::list_apps() const {
@@ -213,6 +215,8 @@ Result<Dynamic> Scheduler::Impl::explain(const Dynamic& params) const {
     result["attempts"] = task.attempts;
     result["failures"] = task.failures;
     result["why"] = why_waiting(*master, task);
+    result["placeable"] =
+        task.work == kNone || works[task.work].where != Where::kQueued || !homeless.contains(works[task.work].klass);
     return Dynamic(std::move(result));
   }
   for (std::size_t i = master->trace().size(); i > 0; --i) {
@@ -259,6 +263,33 @@ Result<Dynamic> Scheduler::Impl::trace(const Dynamic& params) const {
     list.emplace_back(std::move(row));
   }
   return Dynamic(std::move(list));
+}
+
+// The agents that have, or may have, output of the app's tasks, with the way to them.
+Result<Dynamic> Scheduler::Impl::places(const Dynamic& params) const {
+  std::string ended;
+  const Master* master = find_app(params, ended);
+  if (master == nullptr)
+    return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
+  std::set<AgentIndex> found;
+  for (const auto& [agent, done] : master->counts().by_agent) found.insert(agent);
+  for (std::size_t i = 0; i < master->trace().size(); ++i) found.insert(master->trace().at(i).agent);
+  for (std::uint32_t i = 0; i < master->graph().tasks_end(); ++i) {
+    const Task& task = master->graph().task(i);
+    if (!Graph::unfinished(task) || task.work == kNone) continue;
+    const Work& work = works[task.work];
+    if (work.where == Where::kHere) found.insert(kSelf);
+    if (work.where == Where::kAway) found.insert(work.agent);
+  }
+  Dynamic::Array rows;
+  for (const AgentIndex agent : found) {
+    if (agent == kNone) continue;
+    Dynamic::Array path;
+    for (const RegionId region : agents.address(agent).path) path.emplace_back(region.hex());
+    rows.emplace_back(Dynamic::Map{{"agent", agents.id(agent).hex()}, {"path", std::move(path)}});
+  }
+  return Dynamic(
+      Dynamic::Map{{"places", std::move(rows)}, {"tasks", master->counts().submitted}, {"running", ended.empty()}});
 }
 
 }  // namespace shoal::scheduler

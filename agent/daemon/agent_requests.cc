@@ -1,11 +1,8 @@
 // What can be asked about the agent itself.
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "agent/daemon/impl.h"
-#include "agent/daemon/python_path.h"
 #include "scheduler/state.h"
 
 namespace shoal::daemon {
@@ -45,7 +42,34 @@ wire::Dynamic Daemon::Impl::status() const {
     running.emplace_back(function);
   }
   out["attempts_running"] = std::move(running);
+  out["unix_ms"] = wall_now().unix_ms;
+  out["streams"] = broker->counters().streams_owned;
+  if (const auto head = node->overlay().head()) out["head_name"] = agent_name(head->hex());
+  const auto& members = node->overlay().members(overlay::Scope::kHome);
+  if (const auto own = members.find(identity.id()); own != members.end()) {
+    for (auto& [key, value] : describe_member(own->second)) out.emplace(key, std::move(value));
+  }
   return wire::Dynamic(std::move(out));
+}
+
+// What an agent is and has, as its region knows it.
+wire::Dynamic::Map Daemon::Impl::describe_member(const overlay::Member& member) const {
+  wire::Dynamic::Map labels;
+  for (const auto& [key, value] : member.labels) labels[key] = value;
+  wire::Dynamic::Map row{{"agent", member.id.hex()},
+                         {"name", member.name},
+                         {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
+                         {"endpoint", member.endpoint},
+                         {"labels", std::move(labels)},
+                         {"computing_units", wire::Dynamic()}};
+  if (const auto load = scheduler::decode_state(member.state)) {
+    row["computing_units"] = load->resources.computing_units;
+    row["units_free"] = static_cast<double>(load->free64()) / static_cast<double>(scheduler::kUnit64);
+    row["memory_mb"] = load->resources.memory_mb;
+    row["architecture"] = load->resources.architecture;
+    row["queued"] = load->queued;
+  }
+  return row;
 }
 
 std::string Daemon::Impl::agent_name(const std::string& hex) const {
@@ -55,7 +79,8 @@ std::string Daemon::Impl::agent_name(const std::string& hex) const {
     const auto& members = node->overlay().members(scope);
     if (auto member = members.find(*id); member != members.end()) return member->second.name;
   }
-  return id->brief();
+  const auto far = far_names.find(*id);
+  return far == far_names.end() ? id->brief() : far->second;
 }
 
 void Daemon::Impl::request_status(const Requester& from, const Params& /*params*/) {
@@ -67,21 +92,19 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
   const auto head = node->overlay().head();
   for (const auto scope : {overlay::Scope::kHome, overlay::Scope::kParent}) {
     for (const auto& [id, member] : node->overlay().members(scope)) {
-      const auto load = scheduler::decode_state(member.state);
-      wire::Dynamic::Map labels;
-      for (const auto& [key, value] : member.labels) labels[key] = value;
       const bool guest =
           !node->address().path.empty() && scope == overlay::Scope::kHome && member.home != node->address().path.back();
-      rows.emplace_back(wire::Dynamic::Map{
-          {"agent", id.hex()},
-          {"name", member.name},
-          {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
-          {"scope", scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent"},
-          {"region", member.home_name},
-          {"head", head == id || guest},
-          {"computing_units", load && !guest ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
-          {"endpoint", member.endpoint},
-          {"labels", std::move(labels)}});
+      auto row = describe_member(member);
+      if (guest) {
+        // What a head says of itself in the region above stands for its whole region.
+        for (const char* of_region : {"units_free", "memory_mb", "architecture", "queued"}) row.erase(of_region);
+        row["computing_units"] = wire::Dynamic();
+      }
+      row["scope"] = scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent";
+      row["region"] = member.home_name;
+      row["head"] = head == id || guest;
+      row["role"] = row["head"] == wire::Dynamic(true) ? "head" : "member";
+      rows.emplace_back(std::move(row));
     }
   }
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"agents", std::move(rows)}}));
@@ -132,15 +155,10 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
       heads.emplace_back(std::move(head), member.home_name);
       continue;
     }
-    const auto load = scheduler::decode_state(member.state);
     tree->region["region"] = member.home_name;
-    agents.emplace_back(
-        wire::Dynamic::Map{{"agent", id.hex()},
-                           {"name", member.name},
-                           {"status", member.status == overlay::Status::kSuspect ? "suspect" : "alive"},
-                           {"head", overlay.head() == id},
-                           {"computing_units", load ? wire::Dynamic(load->resources.computing_units) : wire::Dynamic()},
-                           {"endpoint", member.endpoint}});
+    auto row = describe_member(member);
+    row["head"] = overlay.head() == id;
+    agents.emplace_back(std::move(row));
   }
   tree->region["count"] = agents.size();
   tree->region["agents"] = std::move(agents);
@@ -203,38 +221,6 @@ void Daemon::Impl::request_token(const Requester& from, const Params& params) {
     }
   };
   engine->persist({{"d/tokens", tokens.serialize()}}, completion);
-}
-
-// What only the running agent can know; `shoal doctor` adds what the machine says.
-void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*/) {
-  wire::Dynamic::Array checks;
-  const auto check = [&](const char* what, bool good, std::string fact, std::string fix) {
-    checks.emplace_back(wire::Dynamic::Map{
-        {"check", what}, {"ok", good}, {"fact", std::move(fact)}, {"fix", good ? "" : std::move(fix)}});
-  };
-  auto certificate = identity::read_certificate(identity.chain);
-  const std::int64_t left_ms = certificate ? certificate->not_after.unix_ms - wall_now().unix_ms : 0;
-  check("certificate", left_ms > 0, fmt::format("valid for {} more minutes", left_ms / 60000),
-        "let it reach an issuing agent of its region, or join again");
-  check("membership", !node->overlay().isolated() && node->overlay().head().has_value(),
-        fmt::format("{} members in its region", node->overlay().members(overlay::Scope::kHome).size()),
-        "check that the region's agents can be reached: `shoal agents`");
-  const auto usage = engine->usage();
-  check("disk", usage.disk_free_bytes > (64ULL << 20), fmt::format("{} MiB free", usage.disk_free_bytes >> 20),
-        "free some space: writes are refused when the disk is full");
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  check("open files", files.rlim_cur >= 4096, fmt::format("limit {}", files.rlim_cur),
-        "raise it: ulimit -n 65536, or LimitNOFILE in the unit");
-  check("python", !python.empty(), python.empty() ? "no interpreter that runs" : python,
-        no_python(settings.text("python")));
-  struct statvfs arena{};
-  const bool known = ::statvfs(values->arena_dir().c_str(), &arena) == 0;
-  const std::uint64_t arena_free = known ? static_cast<std::uint64_t>(arena.f_bavail) * arena.f_frsize : 0;
-  check("shared memory", arena_free > (64ULL << 20),
-        fmt::format("{} MiB free in {}", arena_free >> 20, values->arena_dir()),
-        "free or enlarge /dev/shm: values of tasks live there");
-  reply(from, wire::Dynamic(wire::Dynamic::Map{{"checks", std::move(checks)}}));
 }
 
 }  // namespace shoal::daemon

@@ -1,7 +1,5 @@
 // Applications: starting their drivers, following and stopping them, looking at their tasks.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -15,7 +13,7 @@ namespace {
 
 constexpr Duration kStopGrace = seconds(3);
 constexpr Duration kProgressEvery = milliseconds(500);
-constexpr std::size_t kLogPartBytes = 1 << 20;
+constexpr std::size_t kReplayBytes = 1 << 20;  // of one event
 
 bool is_python(const std::string& program) {
   return program.ends_with(".py");
@@ -91,8 +89,9 @@ Result<AppId> Daemon::Impl::resolve_app(const std::string& text) const {
   const auto list = apps->list();
   std::vector<AppId> found;
   std::int64_t newest = -1;
+  const bool last = text == "last" || text.empty();
   for (const auto& state : list) {
-    if (text == "last" || text.empty()) {
+    if (last) {
       if (state.started_unix_ms >= newest) found = {state.app};
       newest = std::max(newest, state.started_unix_ms);
     } else if (state.app.hex().starts_with(text) || state.name == text) {
@@ -101,7 +100,7 @@ Result<AppId> Daemon::Impl::resolve_app(const std::string& text) const {
   }
   for (const auto& [client, app] : app_of_driver) {
     const bool listed = std::find(found.begin(), found.end(), app) != found.end();
-    if (!listed && (app.hex().starts_with(text) || (text == "last" && found.empty()))) found.push_back(app);
+    if (!listed && (last ? found.empty() : app.hex().starts_with(text))) found.push_back(app);
   }
   if (auto exact = AppId::from_hex_text(text); exact && found.empty()) return *exact;
   if (found.empty())
@@ -131,7 +130,12 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
   }
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}));
   // What it wrote before somebody watched comes first.
-  apps->replay(*app, [&](int stream, std::string_view text) { send_event(from, output_event(*app, stream, text)); });
+  std::size_t offset = 0;
+  for (std::size_t before = 1; before != offset;) {
+    before = offset;
+    offset = apps->read(*app, offset, kReplayBytes,
+                        [&](int stream, std::string_view text) { send_event(from, output_event(*app, stream, text)); });
+  }
   if (!state->running) {
     send_event(from, {"app.exit", wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}, {"code", state->exit_code}})});
     return;
@@ -218,7 +222,11 @@ void Daemon::Impl::request_app_query(const Requester& from, const Params& params
   }
   wire::Dynamic::Map onward = *params.as_map();
   onward["app"] = app->hex();
-  query_scheduler(params.text_or("query", ""), std::move(onward), [this, from](Answer answer) {
+  const std::string query = params.text_or("query", "");
+  query_scheduler(query, std::move(onward), [this, from, query, app = *app](Answer answer) {
+    // A program that calls no task has none.
+    if (!answer && answer.error().code == Code::kNotFound && query != "explain" && apps->find(app) != nullptr)
+      answer = wire::Dynamic(wire::Dynamic::Array{});
     if (auto* rows = answer ? answer->as_array() : nullptr) {
       for (auto& row : *rows) {
         if (auto* map = row.as_map()) (*map)["agent_name"] = agent_name(row.text_or("agent", ""));
@@ -228,29 +236,6 @@ void Daemon::Impl::request_app_query(const Requester& from, const Params& params
     }
     reply(from, std::move(answer));
   });
-}
-
-void Daemon::Impl::request_app_logs(const Requester& from, const Params& params) {
-  auto app = resolve_app(params.text_or("app", "last"));
-  if (!app) {
-    reply(from, tl::unexpected<Error>(app.error()));
-    return;
-  }
-  const AppState* state = apps->find(*app);
-  std::string path = state != nullptr ? state->log_path : home.at("logs/" + app->hex() + ".log");
-  if (params.bool_or("tasks", false)) path = home.at("logs/" + app->hex() + ".log");
-  const std::int64_t offset = std::max<std::int64_t>(0, params.int_or("offset", 0));
-  Bytes text;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd >= 0) {
-    text.resize(kLogPartBytes);
-    const ssize_t got = ::pread(fd, text.data(), text.size(), offset);
-    text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-    ::close(fd);
-  }
-  const auto end = offset + static_cast<std::int64_t>(text.size());
-  reply(from, wire::Dynamic(wire::Dynamic::Map{
-                  {"text", std::move(text)}, {"offset", end}, {"running", state != nullptr && state->running}}));
 }
 
 void Daemon::Impl::request_app_cancel(const Requester& from, const Params& params) {

@@ -4,17 +4,17 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-
-#include "agent/daemon/home.h"
 
 namespace shoal::daemon {
 namespace {
@@ -88,7 +88,7 @@ Result<> AppRunner::start(const AppStart& start) {
   auto driver = std::make_unique<Driver>();
   driver->state.app = start.app;
   driver->state.name = start.name;
-  driver->state.log_path = fmt::format("{}/{}.driver.log", logs_dir_, start.app.hex());
+  driver->state.log_path = log_path(start.app);
   driver->log_fd = ::open(driver->state.log_path.c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
   auto out = make_pipe();
   auto err = make_pipe();
@@ -137,7 +137,7 @@ Result<> AppRunner::start(const AppStart& start) {
     ::close(out->read_end);
     ::close(err->read_end);
     if (driver->log_fd >= 0) ::close(driver->log_fd);
-    return fail(Code::kInvalid, fmt::format("cannot run {}: {}", start.command[0], std::strerror(failed)));
+    return fail(Code::kUnsupported, fmt::format("cannot run {}: {}", start.command[0], std::strerror(failed)));
   }
   driver->state.pid = pid;
   driver->state.running = true;
@@ -241,17 +241,38 @@ const AppState* AppRunner::find(AppId app) const {
   return it == drivers_.end() ? nullptr : &it->second->state;
 }
 
-void AppRunner::replay(AppId app, const std::function<void(int stream, std::string_view text)>& take) const {
+std::string AppRunner::log_path(AppId app) const {
+  return fmt::format("{}/{}.driver.log", logs_dir_, app.hex());
+}
+
+std::size_t AppRunner::read(AppId app, std::size_t offset, std::size_t bytes_max,
+                            const std::function<void(int stream, std::string_view text)>& take) const {
+  std::string text;
+  const int fd = ::open(log_path(app).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return offset;
+  struct stat info{};
+  if (::fstat(fd, &info) == 0 && static_cast<std::size_t>(info.st_size) > offset)
+    text.resize(std::min(bytes_max, static_cast<std::size_t>(info.st_size) - offset));
+  const ssize_t got = ::pread(fd, text.data(), text.size(), static_cast<off_t>(offset));
+  ::close(fd);
+  std::string_view rest(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+  const std::size_t end = offset + rest.size();
   auto it = drivers_.find(app);
-  if (it == drivers_.end()) return;
-  auto text = read_file(it->second->state.log_path);
-  if (!text) return;
-  std::string_view rest = *text;
-  for (const auto& span : it->second->spans) {
-    const std::string_view part = rest.substr(0, span.bytes);
-    rest.remove_prefix(part.size());
-    if (!part.empty()) take(span.stream, part);
+  if (it == drivers_.end()) {
+    if (!rest.empty()) take(1, rest);
+    return end;
   }
+  std::size_t begin = 0;  // of the span in the log
+  for (const auto& span : it->second->spans) {
+    if (rest.empty()) break;
+    begin += span.bytes;
+    if (begin <= offset) continue;
+    const std::string_view part = rest.substr(0, begin - offset);
+    take(span.stream, part);
+    rest.remove_prefix(part.size());
+    offset += part.size();
+  }
+  return end;
 }
 
 std::vector<AppState> AppRunner::list() const {

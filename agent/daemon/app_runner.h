@@ -53,18 +53,21 @@ class AppRunner {
   AppRunner(const AppRunner&) = delete;
   AppRunner& operator=(const AppRunner&) = delete;
 
-  // kInvalid: no such program or directory; kExhausted: too many running.
+  // kUnsupported: the program cannot be run; kInvalid: no such directory; kExhausted: too many running.
   Result<> start(const AppStart& start);
   // SIGTERM to the driver's process group, SIGKILL after `grace`. kNotFound when it does not run.
   Result<> stop(AppId app, Duration grace);
   const AppState* find(AppId app) const;
-  // What the driver has written so far, in order and by stream, from its log file. Nothing for unknown applications.
-  void replay(AppId app, const std::function<void(int stream, std::string_view text)>& take) const;
+  // What the driver has written so far, in order and by stream, from its log file: at most `bytes_max` from `offset`
+  // on; returns where it stopped. All of an application that an earlier agent process started counts as stdout.
+  std::size_t read(AppId app, std::size_t offset, std::size_t bytes_max,
+                   const std::function<void(int stream, std::string_view text)>& take) const;
   std::vector<AppState> list() const;
   std::size_t running() const;
 
  private:
   struct Driver;
+  std::string log_path(AppId app) const;
   // False when there was nothing (more) to read.
   bool read_output(Driver& driver, int stream);
   void close_stream(Driver& driver, int stream);

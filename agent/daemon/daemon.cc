@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "agent/daemon/impl.h"
+#include "agent/daemon/logging.h"
 #include "agent/daemon/notify.h"
 #include "agent/daemon/python_path.h"
 #include "protocol/identity/crypto.h"
@@ -157,6 +158,7 @@ Result<> Daemon::Impl::open() {
   auto lock = home.lock();
   if (!lock) return tl::unexpected<Error>(lock.error());
   lock_fd = *lock;
+  if (auto prepared = home.prepare_run(settings.runtime_dir()); !prepared) return prepared;
   home.clear_ready();
   name = settings.text("name").empty() ? host_name() : settings.text("name");
   python = find_python(settings.text("python"));
@@ -166,7 +168,10 @@ Result<> Daemon::Impl::open() {
   auto made = agent::Reactor::create();
   if (!made) return tl::unexpected<Error>(made.error());
   reactor = std::move(*made);
-  if (auto watching = reactor->watch_signals({SIGTERM, SIGINT}, [this](int) { begin_stop("signal"); }); !watching)
+  // On a terminal SIGHUP says that the terminal is gone; only elsewhere it asks to read the settings again.
+  std::vector<int> signals = {SIGTERM, SIGINT};
+  if (::isatty(STDIN_FILENO) == 0) signals.push_back(SIGHUP);
+  if (auto watching = reactor->watch_signals(signals, [this](int number) { on_signal(number); }); !watching)
     return watching;
   ::signal(SIGPIPE, SIG_IGN);
 
@@ -281,6 +286,35 @@ void Daemon::Impl::on_wake() {
 int Daemon::Impl::run() {
   while (!stopped) reactor->run_once();
   return exit_code;
+}
+
+void Daemon::Impl::on_signal(int number) {
+  if (number == SIGHUP) {
+    reload_settings();
+  } else {
+    begin_stop("signal");
+  }
+}
+
+void Daemon::Impl::reload_settings() {
+  auto fresh = settings.reload();
+  if (!fresh) {
+    spdlog::error("the settings stay as they are: {}", fresh.error().message);
+    return;
+  }
+  std::string applied;
+  std::string waiting;
+  for (const auto& changed : settings.changed(*fresh)) {
+    const auto& keys = settings::keys();
+    const auto key = std::find_if(keys.begin(), keys.end(), [&](const settings::Key& k) { return k.name == changed; });
+    auto& list = key != keys.end() && key->live ? applied : waiting;
+    list += (list.empty() ? "" : ", ") + changed;
+  }
+  adjust_logging(*fresh);
+  // What needs a restart is compared with what runs, so the old values stay.
+  settings.adopt_live(*fresh);
+  spdlog::info("settings were read again; changed: {}; need a restart: {}", applied.empty() ? "nothing" : applied,
+               waiting.empty() ? "nothing" : waiting);
 }
 
 // The agent says that it leaves, lets what was sent go out, and ends its processes.

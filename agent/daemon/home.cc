@@ -45,7 +45,7 @@ std::string Home::arena(AgentId agent) const {
 
 Result<> Home::prepare() const {
   std::error_code error;
-  for (const char* name : {"", "identity", "state", "streams", "files", "work", "logs", "run"}) {
+  for (const char* name : {"", "identity", "state", "streams", "files", "work", "logs"}) {
     const std::string path = at(name);
     fs::create_directories(path, error);
     if (error) {
@@ -54,7 +54,7 @@ Result<> Home::prepare() const {
     }
   }
   fs::permissions(dir_, fs::perms::owner_all, error);
-  const std::string probe = at("run/.probe");
+  const std::string probe = at(".probe");
   if (auto written = replace_file(probe, "x"); !written) {
     return fail(Code::kUnavailable,
                 fmt::format("{} cannot be written ({}); make it writable or choose another place with --home", dir_,
@@ -64,8 +64,27 @@ Result<> Home::prepare() const {
   return {};
 }
 
+Result<> Home::prepare_run(const std::string& runtime) const {
+  const std::string run = at("run");
+  const std::string target = runtime.empty() ? run : runtime;
+  std::error_code error;
+  const bool linked = fs::is_symlink(run, error);
+  if (linked && runtime.empty()) fs::remove(run, error);
+  fs::create_directories(target, error);
+  if (error)
+    return fail(Code::kUnavailable, fmt::format("cannot make {}: {}; choose another --home", target, error.message()));
+  fs::permissions(target, fs::perms::owner_all, error);
+  // A home that an agent without a runtime directory used keeps its own directory.
+  if (runtime.empty() || (!linked && fs::is_directory(run, error))) return {};
+  const std::string fresh = run + ".new";
+  fs::remove(fresh, error);
+  if (::symlink(runtime.c_str(), fresh.c_str()) != 0 || ::rename(fresh.c_str(), run.c_str()) != 0)
+    return fail(Code::kUnavailable, fmt::format("cannot link {} to {}: {}", run, runtime, reason()));
+  return {};
+}
+
 Result<int> Home::lock() const {
-  const std::string path = at("run/shoald.pid");
+  const std::string path = at("shoald.pid");
   const int fd = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0) return fail(Code::kUnavailable, fmt::format("cannot open {}: {}", path, reason()));
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {

@@ -5,7 +5,10 @@
 //   config.toml  identity/  realm/  contacts    what it was told and who it is
 //   state/  streams/                            what it must not lose
 //   files/  work/  logs/                        task files, unpacked programs, output
-//   run/shoald.sock  run/shoald.pid  run/ready  while it runs
+//   shoald.pid  run/shoald.sock  run/ready      while it runs
+//
+// `run` is a link to the runtime directory of the user or the system where there is one, so that whoever knows the home
+// finds the socket.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +50,11 @@ class Home {
   std::string socket() const;  // a short path under the temporary directory when the home's own would be too long
   std::string arena(AgentId agent) const;
 
-  // Makes the directories. kUnavailable when the home cannot be written, with what to do.
+  // Makes the directories but `run`. kUnavailable when the home cannot be written, with what to do.
   Result<> prepare() const;
+
+  // Makes `run`: a link to `runtime` unless that is empty. Only for who holds the lock.
+  Result<> prepare_run(const std::string& runtime) const;
 
   // Takes the home for this process until it ends. kUnavailable naming the process that has it.
   Result<int> lock() const;

@@ -60,9 +60,12 @@ struct Daemon::Impl {
   std::unique_ptr<executor::ExecutorPool> open_executors(std::uint32_t computing_units);
   void on_wake();
   int run();
+  void on_signal(int number);
+  void reload_settings();
   void begin_stop(const std::string& why);
   void finish_stop();
   wire::Dynamic status() const;
+  wire::Dynamic::Map describe_member(const overlay::Member& member) const;
   std::string agent_name(const std::string& hex) const;  // for people; the first digits of an unknown id
 
   // -- core_bridge.cc: the core's inputs and effects --
@@ -116,6 +119,8 @@ struct Daemon::Impl {
   void request_leave(const Requester&, const Params&);
   void request_token(const Requester&, const Params&);
   void request_doctor(const Requester&, const Params&);
+  void request_clock(const Requester&, const Params&);
+  void check_members(const Requester&, wire::Dynamic::Array checks);
 
   // -- metrics.cc: over HTTP --
   Result<> open_gateway();
@@ -129,13 +134,19 @@ struct Daemon::Impl {
   void request_app_find(const Requester&, const Params&);
   void request_app_list(const Requester&, const Params&);
   void request_app_query(const Requester&, const Params&);
-  void request_app_logs(const Requester&, const Params&);
   void request_app_cancel(const Requester&, const Params&);
   Result<AppId> resolve_app(const std::string& text) const;
   void on_app_output(AppId app, int stream, std::string_view text);
   void on_app_exit(const AppState& state);
   void tell_progress();
   void query_scheduler(const std::string& method, wire::Dynamic::Map params, std::function<void(Answer)> done);
+
+  // -- log_requests.cc --
+  void request_app_logs(const Requester&, const Params&);
+  void request_app_task_logs(const Requester&, const Params&);
+  void request_task_log(const Requester&, const Params&);
+  Answer own_task_log(const Params&) const;
+  void gather_task_logs(const Requester&, const Params&, AppId app, const wire::Dynamic& places, bool running);
 
   // -- store_requests.cc --
   void request_store_put(const Requester&, const Params&);
@@ -208,6 +219,8 @@ struct Daemon::Impl {
   std::set<ClientId> drivers;                        // clients that opened an app
   std::map<AppId, std::vector<Requester>> watchers;  // of an app's output and end
   std::map<ClientId, AppId> app_of_driver;
+  std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax
+  static constexpr std::size_t kFarNamesMax = 10'000;
   std::map<FunctionId, std::string> function_names;       // of attempts that run here, for people
   std::map<std::uint64_t, std::string> attempts_running;  // attempt → function
 

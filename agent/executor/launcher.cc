@@ -50,7 +50,7 @@ Launcher::~Launcher() {
   for (auto& [token, child] : children_) {
     signal_group(token, SIGKILL);
     if (child.pid_fd.valid()) reactor_.remove(child.pid_fd.get());
-    remove_fifo(child);
+    remove_fifos(child);
   }
   if (control_.valid()) reactor_.remove(control_.get());
 }
@@ -114,17 +114,20 @@ Result<> Launcher::open_zygote() {
   return reactor_.add(control_.get(), EPOLLIN, [this](std::uint32_t events) { on_control(events); });
 }
 
-Result<> Launcher::open_fifo(Child& child, const std::string& token) {
-  const std::string path = config_.log_dir + "/." + token + ".fifo";
-  if (::mkfifo(path.c_str(), 0600) != 0) {
-    return fail(Code::kUnavailable,
-                fmt::format("cannot make a pipe for an executor's output at '{}': {}", path, ::strerror(errno)));
+Result<> Launcher::open_fifos(Child& child, const std::string& token) {
+  const std::array<std::unique_ptr<OutputReader>*, 2> readers = {&child.out, &child.err};
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    const std::string path = fmt::format("{}/.{}.{}", config_.log_dir, token, i == 0 ? "out" : "err");
+    if (::mkfifo(path.c_str(), 0600) != 0) {
+      return fail(Code::kUnavailable,
+                  fmt::format("cannot make a pipe for an executor's output at '{}': {}", path, ::strerror(errno)));
+    }
+    child.fifos[i] = path;
+    Fd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    if (!fd.valid()) return fail(Code::kUnavailable, fmt::format("cannot open '{}': {}", path, ::strerror(errno)));
+    *readers[i] = std::make_unique<OutputReader>(reactor_, log_, std::move(fd), static_cast<std::uint8_t>(i + 1),
+                                                 [this, token] { return events_.owner(token); });
   }
-  child.fifo = path;
-  Fd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  if (!fd.valid()) return fail(Code::kUnavailable, fmt::format("cannot open '{}': {}", path, ::strerror(errno)));
-  child.out =
-      std::make_unique<OutputReader>(reactor_, log_, std::move(fd), 1, [this, token] { return events_.owner(token); });
   return {};
 }
 
@@ -134,8 +137,8 @@ void Launcher::start_forked(const std::string& token) {
   if (!zygote_) {
     if (auto opened = open_zygote(); !opened) return finish(token, Ending{0, opened.error().message});
   }
-  if (auto opened = open_fifo(child, token); !opened) return finish(token, Ending{0, opened.error().message});
-  const std::string line = fmt::format("fork {} {}\n", token, child.fifo);
+  if (auto opened = open_fifos(child, token); !opened) return finish(token, Ending{0, opened.error().message});
+  const std::string line = fmt::format("fork {} {}\t{}\n", token, child.fifos[0], child.fifos[1]);
   forking_.push_back(token);
   // A dead zygote is noticed by its pidfd, which then takes care of everything in `forking_`.
   [[maybe_unused]] const auto sent = ::send(control_.get(), line.data(), line.size(), MSG_NOSIGNAL);
@@ -232,7 +235,7 @@ void Launcher::on_zygote_gone(const Ending& ending) {
       "the zygote of Python executors ({}) {}{}{}; executors are started one by one from now on, which takes longer",
       recipe_.zygote_command.front(), describe(ending), said.empty() ? "" : ": ", said);
   for (const std::string& token : unborn) {
-    remove_fifo(children_[token]);
+    remove_fifos(children_[token]);
     children_.erase(token);
     start_direct(token);
   }
@@ -242,13 +245,15 @@ void Launcher::connected(const std::string& token) {
   const auto found = children_.find(token);
   if (found == children_.end()) return;
   Child& child = found->second;
-  remove_fifo(child);
+  remove_fifos(child);
   child.leads_group = child.pid > 0 && ::getpgid(child.pid) == child.pid;
 }
 
-void Launcher::remove_fifo(Child& child) {
-  if (!child.fifo.empty()) ::unlink(child.fifo.c_str());
-  child.fifo.clear();
+void Launcher::remove_fifos(Child& child) {
+  for (auto& fifo : child.fifos) {
+    if (!fifo.empty()) ::unlink(fifo.c_str());
+    fifo.clear();
+  }
 }
 
 void Launcher::signal(const std::string& token, int number) {
@@ -292,7 +297,7 @@ void Launcher::finish(const std::string& token, Ending ending) {
   ExecutorEnd end{token, std::move(ending), {}};
   if (child.err) end.said = last_line(child.err->tail());
   if (end.said.empty() && child.out) end.said = last_line(child.out->tail());
-  remove_fifo(child);
+  remove_fifos(child);
   children_.erase(found);
   ends_.push_back(std::move(end));
   reactor_.set_timer(report_timer_, Instant{0});

@@ -8,6 +8,7 @@
 // Thread-safety: none; works in turns of the reactor.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -67,8 +68,8 @@ class Launcher {
     std::unique_ptr<Process> process;  // started by us; otherwise forked by the zygote
     pid_t pid = -1;
     Fd pid_fd;
-    bool leads_group = false;  // of processes; known once connected
-    std::string fifo;          // name of the output pipe until the executor has opened it
+    bool leads_group = false;          // of processes; known once connected
+    std::array<std::string, 2> fifos;  // names of the output pipes until the executor has opened them
     std::unique_ptr<OutputReader> out;
     std::unique_ptr<OutputReader> err;
   };
@@ -82,8 +83,8 @@ class Launcher {
   void on_exited(pid_t pid, int wait_status);
   void on_zygote_gone(const Ending& ending);
   void finish(const std::string& token, Ending ending);
-  void remove_fifo(Child& child);
-  Result<> open_fifo(Child& child, const std::string& token);
+  void remove_fifos(Child& child);
+  Result<> open_fifos(Child& child, const std::string& token);
   void report();
 
   agent::Reactor& reactor_;

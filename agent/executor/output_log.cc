@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 #include <utility>
 
 namespace shoal::executor {
@@ -21,9 +23,10 @@ constexpr std::size_t kLineMax = 8 << 10;
 constexpr std::size_t kTailMax = 2 << 10;
 constexpr std::size_t kReadsPerTurn = 8;
 
-// "[7] text" for every line of `text`.
+// "[7] text" for every line of `text`, "[7!] text" for stderr.
 std::string with_task_numbers(const Output& output) {
-  const std::string prefix = output.app.is_zero() ? std::string() : fmt::format("[{}] ", output.task.value());
+  const std::string prefix =
+      output.app.is_zero() ? std::string() : fmt::format("[{}{}] ", output.task.value(), output.stream == 2 ? "!" : "");
   std::string out;
   out.reserve(output.text.size() + 64);
   std::size_t start = 0;
@@ -92,6 +95,79 @@ void OutputLog::write(const Output& output) {
   if (sink_) sink_(output);
 }
 
+namespace {
+
+// A file of the log, found again by its inode after it was renamed.
+struct LogFile {
+  Fd fd;
+  std::uint64_t inode = 0;
+};
+
+LogFile open_log(const std::string& path) {
+  LogFile file{Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), 0};
+  struct stat info{};
+  if (file.fd.valid() && ::fstat(file.fd.get(), &info) == 0) file.inode = info.st_ino;
+  return file;
+}
+
+std::optional<OutputLog::Line> parse_line(std::string_view line) {
+  const auto end = line.find("] ");
+  if (!line.starts_with('[') || end == std::string_view::npos) return std::nullopt;
+  std::string_view head = line.substr(1, end - 1);
+  OutputLog::Line out;
+  if (head.ends_with('!')) {
+    out.stream = 2;
+    head.remove_suffix(1);
+  }
+  std::uint64_t task = 0;
+  const auto [stop, error] = std::from_chars(head.data(), head.data() + head.size(), task);
+  if (error != std::errc() || stop != head.data() + head.size()) return std::nullopt;
+  out.task = TaskId(task);
+  out.text = line.substr(end + 2);
+  return out;
+}
+
+// Takes the whole lines from `offset` on, at most `bytes_max`; returns how far it came.
+std::uint64_t take_lines(int fd, std::uint64_t offset, std::size_t bytes_max,
+                         const std::function<void(const OutputLog::Line&)>& take) {
+  std::string text(bytes_max, '\0');
+  const ssize_t got = ::pread(fd, text.data(), text.size(), static_cast<off_t>(offset));
+  std::string_view rest(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+  while (true) {
+    const auto end = rest.find('\n');
+    if (end == std::string_view::npos) return offset;
+    if (const auto line = parse_line(rest.substr(0, end))) take(*line);
+    rest.remove_prefix(end + 1);
+    offset += end + 1;
+  }
+}
+
+}  // namespace
+
+OutputLog::Part OutputLog::read_part(AppId app, const std::string& cursor, std::size_t bytes_max,
+                                     const std::function<void(const Line&)>& take) const {
+  // "<inode>:<offset>": both are checked, so a made-up cursor reads some other place of the same file at worst.
+  std::uint64_t inode = 0;
+  std::uint64_t offset = 0;
+  const char* const end = cursor.data() + cursor.size();
+  const auto head = std::from_chars(cursor.data(), end, inode);
+  if (head.ec == std::errc() && head.ptr != end) std::from_chars(head.ptr + 1, end, offset);
+  const LogFile before = open_log(path_of(app) + ".1");
+  const LogFile now = open_log(path_of(app));
+  Part part{cursor, false};
+  const bool in_now = now.fd.valid() && now.inode == inode;
+  if (before.fd.valid() && !in_now) {
+    const std::uint64_t from = before.inode == inode ? offset : 0;
+    const std::uint64_t to = take_lines(before.fd.get(), from, bytes_max, take);
+    part = {fmt::format("{}:{}", before.inode, to), to > from};
+    if (part.more) return part;  // the rest, or the newer file, comes with the next read
+  }
+  if (!now.fd.valid()) return part;
+  const std::uint64_t from = in_now ? offset : 0;
+  const std::uint64_t to = take_lines(now.fd.get(), from, bytes_max, take);
+  return {fmt::format("{}:{}", now.inode, to), to > from};
+}
+
 OutputReader::OutputReader(agent::Reactor& reactor, OutputLog& log, Fd fd, std::uint8_t stream,
                            std::function<OutputOwner()> owner)
     : reactor_(reactor), log_(log), fd_(std::move(fd)), stream_(stream), owner_(std::move(owner)) {
@@ -122,17 +198,17 @@ bool OutputReader::read_once() {
   }
   const std::string_view text(bytes.data(), static_cast<std::size_t>(got));
   pending_.append(text);
+  fresh_ = true;
   tail_.append(text.substr(text.size() - std::min(text.size(), kTailMax)));
   if (tail_.size() > kTailMax) tail_.erase(0, tail_.size() - kTailMax);
   return true;
 }
 
 bool OutputReader::drain() {
-  bool some = !pending_.empty();
   // Bounded: a child of the task may go on writing for ever.
-  for (int i = 0; i < 64 && read_once(); ++i) some = true;
+  for (int i = 0; i < 64 && read_once(); ++i) continue;
   pass_on(true);
-  return some;
+  return std::exchange(fresh_, false);
 }
 
 void OutputReader::pass_on(bool all) {

@@ -1,7 +1,8 @@
 // agent/executor/output_log.h
 //
-// What tasks write to stdout and stderr: one bounded log file per application, each line with its task's number, and
-// the same text to whoever follows the application. Text that belongs to no task goes to the file "executors.log".
+// What tasks write to stdout and stderr: one bounded log file per application and the same text to whoever follows it.
+// Each line of the file begins with its task's number: "[7] " for stdout, "[7!] " for stderr. Text that belongs to no
+// task goes to the file "executors.log".
 //
 // Thread-safety: none.
 #pragma once
@@ -40,6 +41,22 @@ class OutputLog {
 
   std::string path_of(AppId app) const;
 
+  // A line of the file, without the prefix and the end of line.
+  struct Line {
+    TaskId task;
+    std::uint8_t stream = 1;
+    std::string_view text;
+  };
+  struct Part {
+    std::string cursor;  // where the next read_part() goes on
+    bool more = false;   // there was more than fits
+  };
+  // Whole lines of an application's output from `cursor` on, which is empty at first and then what the read before
+  // returned, at most `bytes_max` of them at a time. Follows the file across its renaming; what was dropped between two
+  // reads is skipped. O(bytes read).
+  Part read_part(AppId app, const std::string& cursor, std::size_t bytes_max,
+                 const std::function<void(const Line&)>& take) const;
+
  private:
   struct File {
     AppId app;
@@ -72,7 +89,8 @@ class OutputReader {
   OutputReader(const OutputReader&) = delete;
   OutputReader& operator=(const OutputReader&) = delete;
 
-  // Takes everything that is there now, so that it counts for the present owner; true when there was something.
+  // Takes everything that is there now, so that it counts for the present owner; true when it wrote anything
+  // since the last call, also what was passed on before.
   bool drain();
   // The last bytes read, at most 2 KiB: to explain a failure.
   const std::string& tail() const { return tail_; }
@@ -89,6 +107,7 @@ class OutputReader {
   std::function<OutputOwner()> owner_;
   std::string pending_;  // no end of line yet
   std::string tail_;
+  bool fresh_ = false;  // something was read since the last drain()
 };
 
 // The last line of `tail` that says something.

@@ -9,6 +9,8 @@
 #include <charconv>
 #include <filesystem>
 
+#include "protocol/base/nearest.h"
+
 namespace shoal::settings {
 namespace {
 
@@ -33,36 +35,12 @@ const Key* find_key(std::string_view name) {
   return nullptr;
 }
 
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 std::string unknown_key(std::string_view name, std::string_view origin) {
-  const Key* nearest = nullptr;
-  std::size_t best = 4;
-  for (const auto& key : keys()) {
-    const std::size_t distance = edit_distance(name, key.name);
-    if (distance < best) {
-      best = distance;
-      nearest = &key;
-    }
-  }
+  std::vector<std::string_view> names;
+  for (const auto& key : keys()) names.push_back(key.name);
   std::string message = fmt::format("{}: there is no setting \"{}\"", origin, name);
-  if (nearest != nullptr) return message + fmt::format("; did you mean \"{}\"?", nearest->name);
-  message += "; the settings are";
-  for (const auto& key : keys()) message += fmt::format(" {}", key.name);
-  return message;
+  if (auto meant = nearest(name, names)) return message + fmt::format("; did you mean \"{}\"?", *meant);
+  return message + fmt::format("; the settings are {}", fmt::join(names, " "));
 }
 
 Result<std::int64_t> parse_integer(std::string_view text) {
@@ -133,6 +111,29 @@ std::string text_of(const toml::node& node) {
   return {};
 }
 
+// What a key takes, for messages.
+std::string accepted(const Key& key) {
+  switch (key.type) {
+    case Type::kText:
+      return "a text";
+    case Type::kInteger:
+      return fmt::format("a whole number from {} to {}", key.low, key.high);
+    case Type::kChoice:
+      return fmt::format("one of {}", key.choices);
+    case Type::kFlag:
+      return "true or false";
+    case Type::kLabels:
+      return "a table such as { tier = \"edge\" }";
+  }
+  return "";
+}
+
+// Of a shape that can be the key's value at all; check_value() looks at the value.
+bool fits(const Key& key, const toml::node& node) {
+  if (node.is_table()) return key.type == Type::kLabels;
+  return node.is_string() || node.is_integer() || node.is_boolean() || node.is_floating_point();
+}
+
 Result<> read_sources(const toml::node& node, const std::string& origin, std::vector<SourceTable>& sources) {
   const auto* tables = node.as_array();
   if (tables == nullptr) return fail(Code::kInvalid, origin + ": write sources as [[source]] tables");
@@ -162,6 +163,13 @@ Result<> read_file(const std::string& path, std::map<std::string, Value, std::le
     }
     const Key* key = find_key(std::string_view(name));
     if (key == nullptr) return fail(Code::kInvalid, unknown_key(std::string_view(name), origin));
+    if (key->name == "home" || key->name == "config") {
+      return fail(Code::kInvalid,
+                  fmt::format("{}: {} says where this file lies, so it is no setting of a file; use --{} or {}", origin,
+                              key->name, key->name, variable_of(key->name)));
+    }
+    if (!fits(*key, node))
+      return fail(Code::kInvalid, fmt::format("{}: {} takes {}", origin, key->name, accepted(*key)));
     values[std::string(key->name)] = {text_of(node), origin};
   }
   return {};
@@ -201,7 +209,7 @@ Result<std::map<std::string, std::string>> read_flags(const std::vector<std::str
 const std::vector<Key>& keys() {
   static const std::vector<Key> kKeys = {
       {"home", Type::kText, "", "directory of keys, state, logs and the socket; one agent each", "", 0, 0},
-      {"config", Type::kText, "", "settings file (default: <home>/config.toml when it exists)", "", 0, 0},
+      {"config", Type::kText, "", "settings file, instead of those of system, user and home", "", 0, 0},
       {"name", Type::kText, "", "name of this agent for people (default: the host's name)", "", 0, 0},
       {"listen", Type::kText, "127.0.0.1:0",
        "address and port for other agents, \"none\" to dial out only; port 0 takes a free one", "", 0, 0},
@@ -217,14 +225,20 @@ const std::vector<Key>& keys() {
       {"python", Type::kText, "", "interpreter of executors when an app names none (default: python3)", "", 0, 0},
       {"store_mb", Type::kInteger, "-1", "most MiB that the object store may use (-1: the disk's free space)", "", -1,
        1LL << 40},
-      {"log_level", Type::kChoice, "info", "least severe log lines to write", "trace|debug|info|warn|error", 0, 0},
-      {"log_format", Type::kChoice, "text", "log lines as text or as JSON objects", "text|json", 0, 0},
+      {"log_level", Type::kChoice, "info", "least severe log lines to write", "trace|debug|info|warn|error", 0, 0,
+       true},
+      {"log_format", Type::kChoice, "text", "log lines as text or as JSON objects", "text|json", 0, 0, true},
   };
   return kKeys;
 }
 
 Result<Settings> Settings::load(const std::vector<std::string>& arguments,
                                 const std::map<std::string, std::string>& environment) {
+  return load(arguments, environment, default_places(environment));
+}
+
+Result<Settings> Settings::load(const std::vector<std::string>& arguments,
+                                const std::map<std::string, std::string>& environment, const Places& places) {
   auto flags = read_flags(arguments);
   if (!flags) return tl::unexpected<Error>(flags.error());
   std::map<std::string, Value, std::less<>> said;
@@ -237,16 +251,24 @@ Result<Settings> Settings::load(const std::vector<std::string>& arguments,
   for (const auto& [key, text] : *flags) said[key] = {text, "flag --" + flag_of(key)};
 
   Settings out;
+  out.arguments_ = arguments;
+  out.environment_ = environment;
+  out.places_ = places;
   for (const auto& key : keys()) out.values_[std::string(key.name)] = {std::string(key.builtin), "built-in"};
-  if (out.values_["home"].text.empty()) out.values_["home"].text = default_home(environment);
+  out.values_["home"].text = places.home;
   for (const char* early : {"home", "config"}) {
     if (auto it = said.find(early); it != said.end()) out.values_[early] = it->second;
   }
-  std::string path = out.values_["config"].text;
-  const bool named = !path.empty();
-  if (!named) path = out.values_["home"].text + "/config.toml";
-  std::error_code ignored;
-  if (named || std::filesystem::exists(path, ignored)) {
+  const bool home_named = said.count("home") != 0 && !out.values_["home"].text.empty();
+  if (!home_named) out.runtime_dir_ = places.runtime;
+  // The later a file, the stronger.
+  const std::string named = out.values_["config"].text;
+  std::vector<std::string> files = {named};
+  if (named.empty()) files = {out.values_["home"].text + "/config.toml"};
+  if (named.empty() && !home_named) files.insert(files.begin(), {places.system_file, places.user_file});
+  for (const auto& path : files) {
+    std::error_code ignored;
+    if (path.empty() || (named.empty() && !std::filesystem::exists(path, ignored))) continue;
     if (auto read = read_file(path, out.values_, out.sources_); !read) return tl::unexpected<Error>(read.error());
   }
   for (const auto& [key, value] : said) out.values_[key] = value;
@@ -295,14 +317,47 @@ std::string help_text() {
   return out;
 }
 
-std::string default_home(const std::map<std::string, std::string>& environment) {
-  auto value = [&](const char* name) {
+Places default_places(const std::map<std::string, std::string>& environment, bool root) {
+  const auto value = [&](const char* name) {
     auto it = environment.find(name);
     return it == environment.end() ? std::string() : it->second;
   };
-  if (const std::string state = value("XDG_STATE_HOME"); !state.empty()) return state + "/shoal";
-  if (const std::string home = value("HOME"); !home.empty()) return home + "/.local/state/shoal";
-  return "/var/lib/shoal";
+  // systemd separates several directories by colons; the first is the agent's.
+  const auto given = [&](const char* systemd, const char* xdg, std::string_view below) {
+    if (const std::string dirs = value(systemd); !dirs.empty()) return dirs.substr(0, dirs.find(':'));
+    if (const std::string dir = value(xdg); !dir.empty()) return dir + "/shoal";
+    const std::string home = root ? "" : value("HOME");
+    return home.empty() || below.empty() ? std::string() : fmt::format("{}/{}/shoal", home, below);
+  };
+  const bool service = !value("STATE_DIRECTORY").empty();
+  const std::string config = given("CONFIGURATION_DIRECTORY", "XDG_CONFIG_HOME", ".config");
+  Places out;
+  out.home = given("STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state");
+  if (out.home.empty()) out.home = "/var/lib/shoal";
+  out.system_file = service && !config.empty() ? config + "/config.toml" : "/etc/shoal/config.toml";
+  if (!service && !config.empty()) out.user_file = config + "/config.toml";
+  out.runtime = given("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "");
+  if (out.runtime.empty() && root) out.runtime = "/run/shoal";
+  return out;
+}
+
+Places default_places(const std::map<std::string, std::string>& environment) {
+  return default_places(environment, ::geteuid() == 0);
+}
+
+void Settings::adopt_live(const Settings& other) {
+  for (const auto& key : keys()) {
+    if (key.live) values_[std::string(key.name)] = other.values_.find(key.name)->second;
+  }
+}
+
+std::vector<std::string> Settings::changed(const Settings& other) const {
+  std::vector<std::string> out;
+  for (const auto& [key, value] : values_) {
+    if (other.text(key) != value.text) out.push_back(key);
+  }
+  if (other.sources_ != sources_) out.emplace_back("source");
+  return out;
 }
 
 std::map<std::string, std::string> process_environment() {

@@ -304,15 +304,17 @@ def test_zygote_forks_reports_and_ends(harness, tmp_path):
     zygote = Zygote(harness)
     assert zygote.file.readline() == "ready\n"
     log = tmp_path / "log file"
+    errors = tmp_path / "error file"
     begin = time.perf_counter()
-    word, pid = zygote.ask(f"fork special {log}")
+    word, pid = zygote.ask(f"fork special {log}\t{errors}")
     took = time.perf_counter() - begin
     assert word == "pid"
     peer = harness.accept()
     assert (peer.hello[3], peer.hello[4]) == ("special", int(pid))
-    peer.send(Kind.RUN, [[attempt(1, harness.function(peer, lambda: print("logged")))]])
+    peer.send(Kind.RUN, [[attempt(1, harness.function(peer, lambda: (print("logged"), print("bad", file=sys.stderr)) and None))]])
     assert peer.results(1)[1][1] == Outcome.DONE
     assert log.read_text() == "logged\n"
+    assert errors.read_text() == "bad\n"
     os.kill(int(pid), signal.SIGKILL)
     assert zygote.file.readline().split() == ["exit", pid, "9"]
     zygote.ask("fork")

@@ -87,7 +87,7 @@ def fails(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_unknown_and_malformed_programs(keeper: Keeper, tmp_path: Path) -> None:
     agent = keeper.agent
     missing = agent.shoal("run", str(tmp_path / "none.py"), check=False)
-    assert missing.returncode == 4
+    assert missing.returncode == 127
     fails(missing, "none.py")
     fails(agent.shoal("run", str(tmp_path), check=False), str(tmp_path))
     broken = tmp_path / "broken.py"

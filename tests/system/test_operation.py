@@ -101,7 +101,7 @@ def test_a_full_disk_refuses_writes_and_keeps_reading(cluster: Cluster, tmp_path
 
 def test_a_program_that_is_not_there(cluster: Cluster, tmp_path: Path) -> None:
     agent = cluster.found("a")
-    assert agent.shoal("run", str(tmp_path / "none.py"), check=False).returncode == 4
+    assert agent.shoal("run", str(tmp_path / "none.py"), check=False).returncode == 127
     program = tmp_path / "app.py"
     program.write_text("print(1)")
     done = agent.shoal("run", "--python", "/no/such/python", str(program), check=False)

@@ -15,12 +15,15 @@
 #include "agent/settings/settings.h"
 #include "protocol/identity/realm.h"
 #include "protocol/link/join.h"
-#include "tools/shoal/command.h"
+#include "tools/shoal/view.h"
 
 namespace shoal::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::int64_t kPauseUs = 10'000;         // between two looks at something that takes a moment
+constexpr std::int64_t kLastWordsUs = 5'000'000;  // from taking back its ready file to the end of the process
 
 WallTime wall_now() {
   return {std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -29,7 +32,7 @@ WallTime wall_now() {
 
 Result<settings::Settings> load_settings(const Context& context) {
   std::vector<std::string> flags = context.rest;
-  flags.insert(flags.begin(), {"--home", context.home});
+  if (context.home_named) flags.insert(flags.begin(), {"--home", context.home});
   return settings::Settings::load(flags, settings::process_environment());
 }
 
@@ -82,7 +85,8 @@ std::string daemon_program() {
 }
 
 std::vector<std::string> daemon_command(const Context& context) {
-  std::vector<std::string> words = {daemon_program(), "--home", context.home};
+  std::vector<std::string> words = {daemon_program()};
+  if (context.home_named) words.insert(words.end(), {"--home", context.home});
   words.insert(words.end(), context.rest.begin(), context.rest.end());
   return words;
 }
@@ -116,7 +120,20 @@ std::string last_lines(const std::string& path, std::uintmax_t offset) {
 }
 
 void pause_briefly() {
-  std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::this_thread::sleep_for(std::chrono::microseconds(kPauseUs));
+}
+
+// Waits until an agent that was asked to stop has ended; the exit code.
+int wait_for_end(const Context& context, const daemon::Home& home, pid_t pid) {
+  const Duration patience = context.timeout.value_or(seconds(20));
+  for (std::int64_t waited = 0; waited < patience.us; waited += kPauseUs) {
+    if (::kill(pid, 0) != 0) return kOk;
+    // One that another process started and does not wait for stays as a zombie: it has ended all the same.
+    if (!home.read_ready() && waited > kLastWordsUs) return kOk;
+    pause_briefly();
+  }
+  complain(fmt::format("process {} still stops; look at {}", pid, home.at("logs/shoald.log")));
+  return kTimedOut;
 }
 
 }  // namespace
@@ -143,15 +160,17 @@ int run_up(Context& context) {
   const auto offset = fs::exists(log, ignored) ? fs::file_size(log, ignored) : 0;
   auto pid = spawn_daemon(command, log);
   if (!pid) return report(pid.error());
-  for (int turn = 0; turn < 3000; ++turn) {
+  const Duration patience = context.timeout.value_or(seconds(30));
+  for (std::int64_t waited = 0; waited < patience.us; waited += kPauseUs) {
     if (auto ready = home.read_ready(); ready && ready->pid == static_cast<std::uint64_t>(*pid)) {
-      print(wire::Dynamic(wire::Dynamic::Map{{"agent", ready->agent},
-                                             {"name", ready->name},
-                                             {"pid", ready->pid},
-                                             {"endpoint", ready->endpoint},
-                                             {"http", ready->http},
-                                             {"home", context.home}}),
-            context.format);
+      const Shape shape{"", {}, "agent"};
+      put(render(wire::Dynamic(wire::Dynamic::Map{{"agent", ready->agent},
+                                                  {"name", ready->name},
+                                                  {"pid", ready->pid},
+                                                  {"endpoint", ready->endpoint},
+                                                  {"http", ready->http},
+                                                  {"home", context.home}}),
+                 shape, context.look));
       return kOk;
     }
     int status = 0;
@@ -170,26 +189,17 @@ int run_down(Context& context) {
   const daemon::Home home(context.home);
   auto ready = home.read_ready();
   if (!ready) return report(ready.error());
-  auto timeout = parse_duration(context.option("timeout", "20s"));
-  if (!timeout) return report(timeout.error());
   const auto pid = static_cast<pid_t>(ready->pid);
   if (::kill(pid, SIGTERM) != 0)
     return report(Error{Code::kFailed, fmt::format("cannot stop process {}: {}", pid, std::strerror(errno))});
-  for (std::int64_t waited = 0; waited < timeout->us; waited += 10'000) {
-    if (::kill(pid, 0) != 0 || !home.read_ready()) {
-      for (int turn = 0; turn < 500 && ::kill(pid, 0) == 0; ++turn) pause_briefly();
-      return kOk;
-    }
-    pause_briefly();
-  }
-  complain(fmt::format("process {} still stops; look at {}", pid, home.at("logs/shoald.log")));
-  return kTimedOut;
+  return wait_for_end(context, home, pid);
 }
 
 int run_dev(Context& context) {
   std::string pattern = (fs::temp_directory_path() / "shoal-dev-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) return report(Error{Code::kFailed, "cannot make a temporary directory"});
   context.home = pattern;
+  context.home_named = true;
   const auto command = daemon_command(context);
   fmt::print("throw-away agent in {}; in another terminal: shoal --home {} status\n", pattern, pattern);
   std::fflush(stdout);
@@ -225,11 +235,12 @@ int run_init(Context& context) {
   auto identity = identity::init_realm(context.home, profile_of(*settings), wall_now());
   if (!identity) return report(identity.error());
   if (auto kept = remember_settings(context, *settings); !kept) return report(kept.error());
-  print(wire::Dynamic(wire::Dynamic::Map{{"realm", identity->realm.hex()},
-                                         {"agent", identity->id().hex()},
-                                         {"home", context.home},
-                                         {"root_key", home.at("realm/root.key")}}),
-        context.format);
+  put(render(wire::Dynamic(wire::Dynamic::Map{{"realm", identity->realm.hex()},
+                                              {"agent", identity->id().hex()},
+                                              {"home", context.home},
+                                              {"root_key", home.at("realm/root.key")}}),
+             Shape{"", {}, "agent"}, context.look));
+  if (context.quiet) return kOk;
   complain(
       "the realm's root key lies beside the agent: move it to a safe place; it is needed only to let further "
       "agents issue tokens");
@@ -241,8 +252,6 @@ int run_join(Context& context) {
   if (!token) return report(token.error());
   auto settings = load_settings(context);
   if (!settings) return report(settings.error());
-  auto timeout = parse_duration(context.option("timeout", "15s"));
-  if (!timeout) return report(timeout.error());
   const daemon::Home home(context.home);
   if (auto prepared = home.prepare(); !prepared) return report(prepared.error());
   if (identity::load_identity(context.home)) {
@@ -252,20 +261,21 @@ int run_join(Context& context) {
   }
   auto keys = identity::load_or_create_keys(context.home);
   if (!keys) return report(keys.error());
-  auto grant = link::join_realm(*token, *keys, profile_of(*settings), *timeout);
+  auto grant = link::join_realm(*token, *keys, profile_of(*settings), context.timeout.value_or(seconds(15)));
   if (!grant) return report(grant.error());
   if (auto kept = remember_settings(context, *settings); !kept) return report(kept.error());
   if (auto written = home.write_admission({grant->contacts, grant->child_region}); !written)
     return report(written.error());
   identity::AgentIdentity identity{*keys, grant->realm, grant->chain, grant->leave};
   if (auto saved = identity::save_identity(context.home, identity); !saved) return report(saved.error());
-  print(
+  put(render(
       wire::Dynamic(wire::Dynamic::Map{{"realm", grant->realm.hex()},
                                        {"agent", identity.id().hex()},
                                        {"home", context.home},
                                        {"region", grant->child_region.empty() ? "the issuer's" : grant->child_region}}),
-      context.format);
-  complain("start it with `shoal --home " + context.home + " up`");
+      Shape{"", {}, "agent"}, context.look));
+  if (!context.quiet)
+    complain(context.home_named ? "start it with `shoal --home " + context.home + " up`" : "start it with `shoal up`");
   return kOk;
 }
 
@@ -277,102 +287,29 @@ int run_token_create(Context& context) {
   auto result =
       client->request("token.create", {{"child_region", context.option("child-region")}, {"life_ms", life->us / 1000}});
   if (!result) return report(result.error());
-  if (context.format == Format::kTable) {
-    fmt::print("{}\n", result->text_or("token", ""));
-  } else {
-    print(*result, context.format);
-  }
-  return kOk;
-}
-
-namespace {
-
-int show(Context& context, const std::string& method, const std::string& list, const std::vector<Column>& columns) {
-  auto client = context.connect();
-  if (!client) return report(client.error());
-  auto result = client->request(method);
-  if (!result) return report(result.error());
-  print(list.empty() || context.format == Format::kJson ? *result : (*result)[list], context.format, columns);
-  return kOk;
-}
-
-void print_region(const wire::Dynamic& region, const std::string& indent) {
-  fmt::print("{}{} ({} agents)\n", indent, region.text_or("region", "?"), region.int_or("count", 0));
-  if (const auto* agents = region["agents"].as_array()) {
-    for (const auto& agent : *agents) {
-      fmt::print("{}  {} {}  {}  {} units{}{}\n", indent, agent.text_or("status", "alive") == "alive" ? "●" : "○",
-                 agent.text_or("name", "?"), agent.text_or("agent", "").substr(0, 8),
-                 agent.int_or("computing_units", 0), agent.bool_or("head", false) ? "  head" : "",
-                 agent.text_or("status", "alive") == "alive" ? "" : "  " + agent.text_or("status", ""));
-    }
-  }
-  if (const auto* children = region["children"].as_array()) {
-    for (const auto& child : *children) print_region(child, indent + "    ");
-  }
-}
-
-}  // namespace
-
-int run_status(Context& context) {
-  return show(context, "agent.status", "", {});
-}
-
-int run_agents(Context& context) {
-  return show(context, "agent.agents", "agents",
-              {{"name", "NAME"},
-               {"agent", "AGENT"},
-               {"status", "STATUS"},
-               {"scope", "SCOPE"},
-               {"head", "HEAD"},
-               {"computing_units", "UNITS"},
-               {"endpoint", "ENDPOINT"},
-               {"labels", "LABELS"}});
-}
-
-int run_topology(Context& context) {
-  auto client = context.connect();
-  if (!client) return report(client.error());
-  auto result = client->request("agent.topology");
-  if (!result) return report(result.error());
-  if (context.format == Format::kTable) {
-    print_region(*result, "");
-  } else {
-    print(*result, context.format);
-  }
+  const bool people = context.look.format == Format::kTable;
+  put(people ? result->text_or("token", "") + "\n" : render(*result, Shape{"", {}, "token"}, context.look));
   return kOk;
 }
 
 int run_leave(Context& context) {
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto result = client->request("agent.leave");
-  if (!result) return report(result.error());
-  return run_down(context);
-}
-
-int run_config_show(Context& context) {
-  auto settings = load_settings(context);
-  if (!settings) return report(settings.error());
-  wire::Dynamic::Array rows;
-  for (const auto& key : settings::keys()) {
-    const auto& value = settings->all().at(std::string(key.name));
-    rows.emplace_back(
-        wire::Dynamic::Map{{"key", std::string(key.name)}, {"value", value.text}, {"origin", value.origin}});
-  }
-  std::vector<Column> columns = {{"key", "KEY"}, {"value", "VALUE"}};
-  if (context.has("origin")) columns.push_back({"origin", "ORIGIN"});
-  print(wire::Dynamic(rows), context.format, columns);
-  return kOk;
-}
-
-int run_sources(Context& context) {
-  return show(context, "edge.sources", "sources",
-              {{"id", "ID"},
-               {"type", "TYPE"},
-               {"stream", "STREAM"},
-               {"state", "STATE"},
-               {"records", "RECORDS"},
-               {"error", "ERROR"}});
+  auto status = client->request("agent.status");
+  if (!status) return report(status.error());
+  const Step step{
+      "leave", status->text_or("name", ""),
+      fmt::format("region {}, {} running applications are stopped, {} objects", status->text_or("region", "?"),
+                  status->int_or("apps_running", 0), status->int_or("objects", 0))};
+  return carefully(context, {step}, [&] {
+    // Read first: an agent that nobody holds back is gone before its answer is.
+    const daemon::Home home(context.home);
+    const auto ready = home.read_ready();
+    auto result = client->request("agent.leave");
+    if (!result) return report(result.error());
+    if (!context.agent.empty() || !ready) return static_cast<int>(kOk);
+    return wait_for_end(context, home, static_cast<pid_t>(ready->pid));
+  });
 }
 
 }  // namespace shoal::cli

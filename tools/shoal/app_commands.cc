@@ -1,36 +1,60 @@
 // Commands that run applications and look into them.
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
-#include <csignal>
-#include <cstdio>
 #include <filesystem>
 
 #include "agent/daemon/home.h"
 #include "agent/settings/settings.h"
-#include "tools/shoal/command.h"
+#include "protocol/base/number_set.h"
+#include "tools/shoal/follow.h"
 #include "tools/shoal/pictures.h"
+#include "tools/shoal/task_output.h"
+#include "tools/shoal/view.h"
 
 namespace shoal::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Set by the signal handler, read by the loop that follows an application.
-volatile std::sig_atomic_t interrupted = 0;
+constexpr std::int64_t kTasksMax = 10'000;  // that an agent lists at a time
+constexpr std::size_t kExplainedMax = 100;
 
-void on_interrupt(int /*signal*/) {
-  interrupted = 1;
+// The file that `run` and `submit` mean: a path, or an executable of PATH. The exit code instead when there is none
+// that can be run.
+struct Program {
+  fs::path path;
+  int failed = 0;
+};
+
+Program find_program(const std::string& said, const std::map<std::string, std::string>& environment) {
+  std::error_code error;
+  const fs::path here = fs::absolute(said, error).lexically_normal();
+  const bool is_python = said.ends_with(".py");
+  if (fs::exists(here, error)) {
+    if (fs::is_directory(here, error)) {
+      complain(fmt::format("{} is a directory; name a Python file or an executable", said));
+      return {here, kRunCannotExecute};
+    }
+    if (::access(here.c_str(), is_python ? R_OK : X_OK) == 0) return {here, 0};
+    complain(fmt::format("{} cannot be {}: Permission denied; a Python program ends with .py, others need chmod +x",
+                         said, is_python ? "read" : "run"));
+    return {here, kRunCannotExecute};
+  }
+  const auto search = environment.find("PATH");
+  std::string_view rest;
+  if (search != environment.end() && said.find('/') == std::string::npos) rest = search->second;
+  while (!rest.empty()) {
+    const auto colon = std::min(rest.find(':'), rest.size());
+    const fs::path candidate = fs::path(rest.substr(0, colon)) / said;
+    if (fs::is_regular_file(candidate, error) && ::access(candidate.c_str(), X_OK) == 0) return {candidate, 0};
+    rest.remove_prefix(std::min(colon + 1, rest.size()));
+  }
+  complain(fmt::format("there is no program {}; name a Python file or an executable", said));
+  return {here, kRunNotFound};
 }
 
-Result<wire::Dynamic::Map> start_params(const Context& context) {
-  std::error_code error;
-  const fs::path program = fs::absolute(context.arguments[0], error);
-  if (!fs::is_regular_file(program, error)) {
-    return fail(Code::kNotFound,
-                fmt::format("there is no program {}; name a Python file or an executable", context.arguments[0]));
-  }
+Result<wire::Dynamic::Map> start_params(const Context& context, const fs::path& program) {
   wire::Dynamic::Array arguments;
   for (const auto& word : context.rest) arguments.emplace_back(word);
   wire::Dynamic::Map environment;
@@ -46,10 +70,10 @@ Result<wire::Dynamic::Map> start_params(const Context& context) {
     const auto own = settings::process_environment();
     if (auto it = own.find(passed); it != own.end() && environment.count(passed) == 0) environment[passed] = it->second;
   }
-  wire::Dynamic::Map params{{"program", program.lexically_normal().string()},
+  wire::Dynamic::Map params{{"program", program.string()},
                             {"arguments", std::move(arguments)},
                             {"environment", std::move(environment)},
-                            {"working_dir", fs::current_path(error).string()},
+                            {"working_dir", fs::current_path().string()},
                             {"python", context.option("python")}};
   if (!context.agent.empty()) {
     // Another agent may be on another host: the program's text goes along.
@@ -60,98 +84,60 @@ Result<wire::Dynamic::Map> start_params(const Context& context) {
   return params;
 }
 
-class ProgressLine {
- public:
-  explicit ProgressLine(bool wanted) : shown_(wanted && isatty(STDERR_FILENO) != 0) {}
-  void clear() {
-    if (shown_ && drawn_) std::fputs("\r\x1b[K", stderr);
-    drawn_ = false;
-  }
-  void draw(const wire::Dynamic& counts) {
-    if (!shown_) return;
-    const std::int64_t done = counts.int_or("done", 0);
-    const std::int64_t total = counts.int_or("tasks", 0);
-    if (total == 0) return;
-    constexpr std::int64_t kWidth = 24;
-    const auto full = static_cast<std::size_t>(done * kWidth / total);
-    fmt::print(stderr, "\r\x1b[K[{}{}] {}/{} tasks, {} unfinished, {} failed", std::string(full, '#'),
-               std::string(static_cast<std::size_t>(kWidth) - full, '.'), done, total, counts.int_or("unfinished", 0),
-               counts.int_or("failed", 0));
-    drawn_ = true;
-  }
+FollowOptions follow_options(const Context& context) {
+  FollowOptions options;
+  options.task_output = context.has("task-output");
+  options.progress = !context.quiet;
+  options.timeout = context.timeout;
+  return options;
+}
 
- private:
-  bool shown_;
-  bool drawn_ = false;
+// Says how to come back to what goes on without us.
+void tell_detached(const Context& context, const std::string& app) {
+  const std::string home = context.home_named ? " --home " + context.home : "";
+  complain(fmt::format("detached, the application goes on; `shoal{} attach {}` follows it again", home, app));
+}
+
+// The exit code of a command that stays with an application without owning it.
+int detachable(const Context& context, const std::string& app, const FollowEnd& end) {
+  switch (end.how) {
+    case FollowEnd::How::kExited:
+      return end.code;
+    case FollowEnd::How::kSignal:
+      tell_detached(context, app);
+      return end.code;
+    case FollowEnd::How::kTimedOut:
+      tell_detached(context, app);
+      return kTimedOut;
+    case FollowEnd::How::kLost:
+      return report(end.error);
+  }
+  return kFailed;
+}
+
+struct Started {
+  Client client;
+  wire::Dynamic answer;
 };
 
-// Follows an application to its end; returns the program's exit code.
-int follow(Context& context, Client& client, const std::string& app, bool cancel_on_interrupt) {
-  if (auto attached = client.request("app.attach", {{"app", app}}); !attached) return report(attached.error());
-  ProgressLine progress(!context.has("quiet"));
-  struct sigaction action{};
-  action.sa_handler = on_interrupt;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  bool asked_to_stop = false;
-  while (true) {
-    if (interrupted != 0 && !asked_to_stop) {
-      asked_to_stop = true;
-      progress.clear();
-      if (!cancel_on_interrupt) {
-        complain(fmt::format("detached; `shoal attach {}` follows it again", app));
-        return 130;
-      }
-      complain("cancelling the application");
-      (void)client.request("app.cancel", {{"app", app}});
-    }
-    auto event = client.next_event(milliseconds(200));
-    if (!event) {
-      if (event.error().code == Code::kTimeout) continue;
-      progress.clear();
-      return report(event.error());
-    }
-    if (event->body.text_or("app", "") != app) continue;
-    if (event->topic == "app.output") {
-      progress.clear();
-      const Bytes* text = event->body["text"].as_bytes();
-      if (text != nullptr) {
-        std::FILE* target = event->body.int_or("stream", 1) == 2 ? stderr : stdout;
-        std::fwrite(text->data(), 1, text->size(), target);
-        std::fflush(target);
-      }
-    } else if (event->topic == "app.progress") {
-      progress.draw(event->body);
-    } else if (event->topic == "app.exit") {
-      progress.clear();
-      return interrupted != 0 ? 130 : static_cast<int>(event->body.int_or("code", kFailed));
-    }
+// Starts the program of the command line; on failure the exit code, as `run` has it.
+Result<Started> start(const Context& context, int* run_code) {
+  *run_code = kRunFailed;
+  const Program program = find_program(context.arguments[0], settings::process_environment());
+  if (program.failed != 0) {
+    *run_code = program.failed;
+    return fail(program.failed == kRunNotFound ? Code::kNotFound : Code::kFailed, "");
   }
-}
-
-int start(Context& context, bool attached) {
-  auto params = start_params(context);
-  if (!params) return report(params.error());
+  auto params = start_params(context, program.path);
+  if (!params) return tl::unexpected<Error>(params.error());
   auto client = context.connect();
-  if (!client) return report(client.error());
-  auto started = client->request("app.start", std::move(*params));
-  if (!started) return report(started.error());
-  const std::string app = started->text_or("app", "");
-  if (attached) return follow(context, *client, app, true);
-  print(context.format == Format::kTable ? wire::Dynamic(app) : *started, context.format);
-  if (!context.has("wait")) return kOk;
-  const int code = follow(context, *client, app, false);
-  return code == 0 ? kOk : kAppFailed;
-}
-
-int show_list(Context& context, const std::string& method, wire::Dynamic::Map params, const std::string& list,
-              const std::vector<Column>& columns) {
-  auto client = context.connect();
-  if (!client) return report(client.error());
-  auto result = client->request(method, std::move(params));
-  if (!result) return report(result.error());
-  print(context.format == Format::kJson ? *result : (*result)[list], context.format, columns);
-  return kOk;
+  if (!client) return tl::unexpected<Error>(client.error());
+  auto answer = client->request("app.start", std::move(*params));
+  if (!answer) {
+    if (answer.error().code == Code::kUnsupported) *run_code = kRunCannotExecute;
+    return tl::unexpected<Error>(answer.error());
+  }
+  return Started{std::move(*client), std::move(*answer)};
 }
 
 int show_picture(Context& context, std::string (*draw)(const wire::Dynamic&)) {
@@ -159,92 +145,204 @@ int show_picture(Context& context, std::string (*draw)(const wire::Dynamic&)) {
   if (!client) return report(client.error());
   auto trace = client->request("app.trace", {{"app", context.arguments[0]}});
   if (!trace) return report(trace.error());
-  fmt::print("{}", draw(*trace));
+  put(draw(*trace));
   return kOk;
 }
 
-std::string app_argument(const Context& context) {
-  return context.arguments.empty() ? "last" : context.arguments[0];
+std::int64_t last_task(const wire::Dynamic& tasks) {
+  std::int64_t last = 0;
+  if (const auto* rows = tasks["tasks"].as_array()) {
+    for (const auto& row : *rows) last = std::max(last, row.int_or("task", 0));
+  }
+  return last;
+}
+
+// The tasks of an application that `wanted` selects.
+Result<wire::Dynamic> tasks_of(Client& client, const std::string& app, NumberSet wanted, const std::string& state,
+                               std::int64_t limit) {
+  auto tasks = client.request("app.tasks", {{"app", app}, {"state", state}, {"limit", limit}});
+  if (!tasks) return tasks;
+  wanted.set_last(static_cast<std::uint64_t>(last_task(*tasks)));
+  if (tasks->as_map() == nullptr) return tasks;
+  if (auto* rows = (*tasks->as_map())["tasks"].as_array()) {
+    std::erase_if(*rows, [&](const wire::Dynamic& row) {
+      return !wanted.contains(static_cast<std::uint64_t>(row.int_or("task", 0)));
+    });
+  }
+  return tasks;
 }
 
 }  // namespace
 
 int run_run(Context& context) {
-  return start(context, true);
+  int failed = 0;
+  auto started = start(context, &failed);
+  if (!started) {
+    if (!started.error().message.empty()) complain(started.error().message);
+    return failed;
+  }
+  const std::string app = started->answer.text_or("app", "");
+  FollowOptions options = follow_options(context);
+  options.cancels = true;
+  started->client.set_timeout(seconds(30));  // --timeout is the program's
+  const FollowEnd end = follow(started->client, app, options);
+  switch (end.how) {
+    case FollowEnd::How::kExited:
+    case FollowEnd::How::kSignal:
+      return end.code;
+    case FollowEnd::How::kTimedOut:
+      break;
+    case FollowEnd::How::kLost:
+      complain(end.error.message);
+      break;
+  }
+  return kRunFailed;
 }
+
 int run_submit(Context& context) {
-  return start(context, false);
+  int run_code = 0;
+  auto started = start(context, &run_code);
+  if (!started) {
+    if (!started.error().message.empty()) return report(started.error());
+    return exit_code(started.error());
+  }
+  const std::string app = started->answer.text_or("app", "");
+  const bool people = context.look.format == Format::kTable || context.look.format == Format::kWide;
+  put(people ? app + "\n" : render(started->answer, Shape{"", {}, "app"}, context.look));
+  if (!context.has("wait") && !context.has("follow")) return kOk;
+  FollowOptions options = follow_options(context);
+  options.output = context.has("follow");
+  started->client.set_timeout(seconds(30));
+  const FollowEnd end = follow(started->client, app, options);
+  if (end.how != FollowEnd::How::kExited) return detachable(context, app, end);
+  return end.code == 0 ? kOk : kAppFailed;
 }
 
 int run_attach(Context& context) {
   auto client = context.connect();
   if (!client) return report(client.error());
+  client->set_timeout(seconds(30));
   auto found = client->request("app.find", {{"app", context.arguments[0]}});
   if (!found) return report(found.error());
-  return follow(context, *client, found->text_or("app", ""), false);
+  const std::string app = found->text_or("app", "");
+  return detachable(context, app, follow(*client, app, follow_options(context)));
 }
 
 int run_apps(Context& context) {
-  return show_list(context, "app.list", {}, "apps",
-                   {{"app", "APP"},
-                    {"name", "NAME"},
-                    {"state", "STATE"},
-                    {"tasks", "TASKS"},
-                    {"unfinished", "UNFINISHED"},
-                    {"done", "DONE"},
-                    {"failed", "FAILED"},
-                    {"exit_code", "EXIT"}});
+  return show_request(context,
+                      {"apps",
+                       {{"app", "app", Show::kId},
+                        {"name", "name"},
+                        {"state", "state", Show::kState},
+                        {"tasks", "tasks"},
+                        {"unfinished", "unfinished"},
+                        {"done", "done"},
+                        {"failed", "failed"},
+                        {"exit_code", "exit"},
+                        {"started_unix_ms", "started", Show::kTime},
+                        {"ended_unix_ms", "ended", Show::kTime, true},
+                        {"cancelled", "cancelled", Show::kPlain, true},
+                        {"retried", "retried", Show::kPlain, true},
+                        {"lost_attempts", "lost", Show::kPlain, true},
+                        {"recomputed", "recomputed", Show::kPlain, true},
+                        {"error", "error", Show::kPlain, true}},
+                       "app"},
+                      "app.list");
 }
 
 int run_tasks(Context& context) {
-  return show_list(context, "app.tasks",
-                   {{"app", app_argument(context)},
-                    {"state", context.option("state")},
-                    {"limit", std::strtoll(context.option("limit", "100").c_str(), nullptr, 10)}},
-                   "tasks",
-                   {{"task", "TASK"},
-                    {"function", "FUNCTION"},
-                    {"state", "STATE"},
-                    {"agent_name", "AGENT"},
-                    {"attempts", "ATTEMPTS"},
-                    {"why", "WHY"}});
+  auto wanted = NumberSet::parse(context.argument(1));
+  if (!wanted) return report(wanted.error());
+  auto limit = context.number("limit", wanted->is_all() ? 100 : kTasksMax, 1);
+  if (!limit) return report(limit.error());
+  const Shape shape{"tasks",
+                    {{"task", "task"},
+                     {"function", "function"},
+                     {"state", "state", Show::kState},
+                     {"agent_name", "agent"},
+                     {"run_us", "time", Show::kMicros},
+                     {"attempts", "attempts"},
+                     {"why", "why"},
+                     {"agent", "agent id", Show::kPlain, true}},
+                    "task"};
+  return show(context, shape, [&](Client& client) {
+    return tasks_of(client, context.argument(0, "last"), *wanted, context.option("state"), *limit);
+  });
 }
 
 int run_explain(Context& context) {
+  auto wanted = NumberSet::parse(context.arguments[1]);
+  if (!wanted) return report(wanted.error());
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto result = client->request("app.explain", {{"app", context.arguments[0]},
-                                                {"task", std::strtoll(context.arguments[1].c_str(), nullptr, 10)}});
-  if (!result) return report(result.error());
-  print(*result, context.format);
-  return kOk;
-}
-
-int run_logs(Context& context) {
-  auto client = context.connect();
-  if (!client) return report(client.error());
-  std::int64_t offset = 0;
-  while (true) {
-    auto result = client->request("app.logs", {{"app", app_argument(context)}, {"offset", offset}});
-    if (!result) return report(result.error());
-    if (const Bytes* text = (*result)["text"].as_bytes()) std::fwrite(text->data(), 1, text->size(), stdout);
-    std::fflush(stdout);
-    const std::int64_t next = result->int_or("offset", offset);
-    const bool more = next > offset;
-    offset = next;
-    if (more) continue;
-    if (!context.has("follow") || !result->bool_or("running", false)) return kOk;
-    ::usleep(200'000);
+  const std::string& app = context.arguments[0];
+  std::vector<std::int64_t> tasks;
+  if (wanted->is_single() && !wanted->wants_last()) {
+    tasks.push_back(std::strtoll(context.arguments[1].c_str(), nullptr, 10));
+  } else {
+    auto listed = tasks_of(*client, app, *wanted, "", kTasksMax);
+    if (!listed) return report(listed.error());
+    for (const auto& row : *(*listed)["tasks"].as_array()) tasks.push_back(row.int_or("task", 0));
   }
+  if (tasks.empty()) return report(Error{Code::kNotFound, "no task of the application is selected"});
+  if (tasks.size() > kExplainedMax) tasks.resize(kExplainedMax);
+  wire::Dynamic::Array rows;
+  bool placeable = true;
+  for (const std::int64_t task : tasks) {
+    auto result = client->request("app.explain", {{"app", app}, {"task", task}});
+    if (!result) return report(result.error());
+    placeable = placeable && result->bool_or("placeable", true);
+    rows.push_back(std::move(*result));
+  }
+  if (tasks.size() == 1) {
+    put(render(rows[0], Shape{"", {}, "task"}, context.look));
+  } else {
+    const Shape shape{"tasks", {{"task", "task"}, {"state", "state", Show::kState}, {"why", "why"}}, "task"};
+    put(render(wire::Dynamic(wire::Dynamic::Map{{"tasks", std::move(rows)}}), shape, context.look));
+  }
+  return placeable ? kOk : kCannotPlace;
 }
 
 int run_cancel(Context& context) {
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto result = client->request("app.cancel", {{"app", context.arguments[0]}});
-  if (!result) return report(result.error());
-  print(*result, context.format);
-  return kOk;
+  auto listed = client->request("app.list");
+  if (!listed) return report(listed.error());
+  const auto* known = (*listed)["apps"].as_array();
+  std::vector<std::string> apps;
+  for (const auto& text : context.arguments) {
+    if (text == "all") {
+      for (std::size_t i = 0; known != nullptr && i < known->size(); ++i) {
+        if ((*known)[i].text_or("state", "") == "running") apps.push_back((*known)[i].text_or("app", ""));
+      }
+      continue;
+    }
+    auto found = client->request("app.find", {{"app", text}});
+    if (!found) return report(found.error());
+    apps.push_back(found->text_or("app", ""));
+  }
+  std::vector<Step> plan;
+  for (const auto& app : apps) {
+    Step step{"cancel", app, ""};
+    for (std::size_t i = 0; known != nullptr && i < known->size(); ++i) {
+      const auto& row = (*known)[i];
+      if (row.text_or("app", "") != app) continue;
+      step.detail = fmt::format("{}, {}, {} tasks unfinished", row.text_or("name", "?"), row.text_or("state", "?"),
+                                row.int_or("unfinished", 0));
+    }
+    plan.push_back(std::move(step));
+  }
+  return carefully(context, plan, [&] {
+    wire::Dynamic::Array rows;
+    for (const auto& app : apps) {
+      auto result = client->request("app.cancel", {{"app", app}});
+      if (!result) return report(result.error());
+      rows.push_back(std::move(*result));
+    }
+    return show_known(
+        context, {"apps", {{"app", "app"}, {"cancelled", "cancelled"}, {"driver_stopped", "driver stopped"}}, "app"},
+        wire::Dynamic(wire::Dynamic::Map{{"apps", std::move(rows)}}));
+  });
 }
 
 int run_graph(Context& context) {

@@ -77,6 +77,7 @@ Client::Client(Client&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       welcome_(std::move(other.welcome_)),
       agent_(std::move(other.agent_)),
+      timeout_(other.timeout_),
       buffer_(std::move(other.buffer_)),
       last_request_(other.last_request_),
       events_(std::move(other.events_)) {}
@@ -119,7 +120,7 @@ Result<std::pair<client::Kind, Bytes>> Client::receive(Instant deadline) {
       }
     }
     const std::int64_t left_ms = (deadline - now()).us / 1000;
-    if (left_ms <= 0) return fail(Code::kTimeout, "no answer in time");
+    if (left_ms <= 0) return fail(Code::kTimeout, "the agent did not answer in time; --timeout gives it more");
     pollfd wait{fd_, POLLIN, 0};
     const int ready = ::poll(&wait, 1, static_cast<int>(std::min<std::int64_t>(left_ms, 1 << 30)));
     if (ready < 0 && errno != EINTR) return fail(Code::kUnavailable, std::strerror(errno));
@@ -133,7 +134,7 @@ Result<std::pair<client::Kind, Bytes>> Client::receive(Instant deadline) {
   }
 }
 
-Result<wire::Dynamic> Client::request(const std::string& method, wire::Dynamic::Map params, Duration timeout) {
+Result<wire::Dynamic> Client::request(const std::string& method, wire::Dynamic::Map params) {
   if (!agent_.empty()) params["agent"] = wire::Dynamic(agent_);
   client::Request request;
   request.request = ++last_request_;
@@ -141,7 +142,7 @@ Result<wire::Dynamic> Client::request(const std::string& method, wire::Dynamic::
   request.params = wire::Dynamic(std::move(params));
   if (auto sent = send(client::Kind::kRequest, wire::encode(request)); !sent)
     return tl::unexpected<Error>(sent.error());
-  const Instant deadline = now() + timeout;
+  const Instant deadline = now() + timeout_;
   while (true) {
     auto frame = receive(deadline);
     if (!frame) return tl::unexpected<Error>(frame.error());

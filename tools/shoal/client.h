@@ -26,9 +26,11 @@ class Client {
   // Requests go to this agent (name, id or unique prefix of it) instead of the one that answers the socket.
   void set_agent(std::string agent) { agent_ = std::move(agent); }
 
-  // One request, one answer. The agent's own error comes back as it is; kTimeout after `timeout`.
-  Result<wire::Dynamic> request(const std::string& method, wire::Dynamic::Map params = {},
-                                Duration timeout = seconds(30));
+  // How long a request waits for its answer: 30 s unless said otherwise.
+  void set_timeout(Duration timeout) { timeout_ = timeout; }
+
+  // One request, one answer. The agent's own error comes back as it is; kTimeout when none came in time.
+  Result<wire::Dynamic> request(const std::string& method, wire::Dynamic::Map params = {});
 
   // Waits for the next event of a subscription; kTimeout when none came, kUnavailable when the agent went
   // away.
@@ -43,6 +45,7 @@ class Client {
   int fd_ = -1;
   client::Welcome welcome_;
   std::string agent_;
+  Duration timeout_ = seconds(30);
   std::string buffer_;
   std::uint64_t last_request_ = 0;
   std::vector<client::Event> events_;

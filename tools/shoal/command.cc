@@ -9,7 +9,19 @@ namespace shoal::cli {
 Result<Client> Context::connect() const {
   auto client = Client::connect(daemon::Home(home).socket());
   if (client && !agent.empty()) client->set_agent(agent);
+  if (client && timeout) client->set_timeout(*timeout);
   return client;
+}
+
+Result<std::int64_t> Context::number(const std::string& name, std::int64_t otherwise, std::int64_t low) const {
+  if (!has(name)) return otherwise;
+  const std::string text = option(name);
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < low)
+    return fail(Code::kInvalid,
+                "--" + name + " takes a whole number from " + std::to_string(low) + " on, not \"" + text + "\"");
+  return value;
 }
 
 int exit_code(const Error& error) {

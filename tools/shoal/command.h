@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,46 +27,79 @@ enum Exit : int {
   kCannotPlace = 6,
   kTimedOut = 7,
   kAppFailed = 8,
+  // Of `run`, whose other codes are the program's own:
+  kRunFailed = 125,
+  kRunCannotExecute = 126,
+  kRunNotFound = 127,
+  kSignalled = 128,  // plus the signal's number
 };
 
 struct Option {
   std::string_view name;      // without dashes
+  char letter = 0;            // of the short form; 0: none
   std::string_view argument;  // shown in the help; empty: a switch
   std::string_view help;
 };
 
+// How a command's answer can be looked at, beyond its format.
+enum class View : std::uint8_t {
+  kOnce,
+  kWatch,  // --watch
+  kRows,   // --filter, --sort, --columns
+  kList,   // all of them
+};
+
+struct Command;
+
 struct Context {
+  const Command* command = nullptr;
   std::string home;
-  std::string agent;  // --agent
-  Format format = Format::kTable;
-  bool yes = false;
+  bool home_named = false;  // by --home or SHOAL_HOME
+  std::string agent;        // --agent
+  Look look;
+  bool quiet = false;                                       // -q
+  std::optional<Duration> timeout;                          // --timeout
   std::vector<std::string> arguments;                       // of the command, without options
   std::map<std::string, std::vector<std::string>> options;  // by name; a switch has an empty value
-  std::vector<std::string> rest;                            // after the program of `run`, or after --
+  std::vector<std::string> rest;                            // after the program of `run`, or settings of an agent
 
   bool has(const std::string& name) const { return options.count(name) != 0; }
   std::string option(const std::string& name, std::string otherwise = {}) const {
     auto it = options.find(name);
-    if (it != options.end()) return it->second.back();
-    return otherwise;
+    return it == options.end() ? otherwise : it->second.back();
   }
+  std::string argument(std::size_t index, std::string otherwise = {}) const {
+    return index < arguments.size() ? arguments[index] : otherwise;
+  }
+  // kInvalid unless the option is absent or a whole number from `low` on.
+  Result<std::int64_t> number(const std::string& name, std::int64_t otherwise, std::int64_t low) const;
+  // Connected to the agent of `home`; requests go to `agent` and take at most `timeout`.
   Result<Client> connect() const;
 };
 
 struct Command {
   std::string_view name;       // "objects put": up to two words
-  std::string_view arguments;  // "FILE [--alias NAME]": for the help; names in capitals are positional
+  std::string_view arguments;  // "FILE": for the help; names in capitals are positional
   std::size_t least = 0;       // positional arguments
   std::size_t most = 0;
   std::string_view summary;
-  std::vector<Option> options;
+  std::vector<Option> options = {};
   std::string_view example;
   int (*run)(Context&) = nullptr;
+  View view = View::kOnce;
+  bool destroys = false;         // takes --dry-run and --yes
   bool takes_rest = false;       // everything after the first positional argument belongs to it
-  bool passes_settings = false;  // options it does not know are the agent's settings
+  bool passes_settings = false;  // takes the agent's settings as options
+  bool own_codes = false;        // its exit codes are a program's: shoal's own failures are kRunFailed
 };
 
 const std::vector<Command>& commands();
+// Options of every command, of those with a View, and of those that destroy something.
+const std::vector<Option>& common_options();
+const std::vector<Option>& view_options();
+const std::vector<Option>& destruction_options();
+// All that `command` takes, its own first.
+std::vector<Option> options_of(const Command& command);
 
 // The exit code that fits an error.
 int exit_code(const Error& error);
@@ -112,5 +146,6 @@ int run_config_show(Context&);
 int run_completion(Context&);
 int run_man(Context&);
 int run_version(Context&);
+int run_help(Context&);
 
 }  // namespace shoal::cli

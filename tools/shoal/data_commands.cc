@@ -7,41 +7,36 @@
 #include <iostream>
 
 #include "agent/daemon/home.h"
-#include "tools/shoal/command.h"
+#include "tools/shoal/pick.h"
+#include "tools/shoal/view.h"
 
 namespace shoal::cli {
 namespace {
 
+constexpr std::int64_t kPollUs = 500'000;
 constexpr std::size_t kPutBytesMax = 48U << 20;  // one frame of the local protocol
 
-int ask(Context& context, const std::string& method, wire::Dynamic::Map params, const std::string& list = {},
-        const std::vector<Column>& columns = {}) {
-  auto client = context.connect();
-  if (!client) return report(client.error());
-  auto result = client->request(method, std::move(params));
-  if (!result) return report(result.error());
-  print(list.empty() || context.format == Format::kJson ? *result : (*result)[list], context.format, columns);
+int show_one(Context& context, const std::string& id, const Result<wire::Dynamic>& answer) {
+  if (!answer) return report(answer.error());
+  put(render(*answer, Shape{"", {}, id}, context.look));
   return kOk;
-}
-
-bool is_object_id(const std::string& text) {
-  return ObjectId::from_hex_text(text).has_value();
-}
-
-wire::Dynamic::Map object_params(const std::string& text) {
-  return is_object_id(text) ? wire::Dynamic::Map{{"object", text}} : wire::Dynamic::Map{{"alias", text}};
 }
 
 }  // namespace
 
 int run_objects(Context& context) {
-  return ask(context, "store.list", {}, "objects",
-             {{"object", "OBJECT"},
-              {"alias", "ALIAS"},
-              {"bytes", "BYTES"},
-              {"type", "TYPE"},
-              {"copies", "COPIES"},
-              {"holders", "HOLDERS"}});
+  return show_request(context,
+                      {"objects",
+                       {{"object", "object", Show::kId},
+                        {"alias", "alias"},
+                        {"bytes", "size", Show::kBytes},
+                        {"type", "type"},
+                        {"copies", "copies"},
+                        {"here", "here"},
+                        {"holders", "holders", Show::kPlain, true},
+                        {"policy", "policy", Show::kPlain, true}},
+                       "object"},
+                      "store.list");
 }
 
 int run_objects_put(Context& context) {
@@ -53,13 +48,14 @@ int run_objects_put(Context& context) {
                                     "Python or C++ SDK",
                                     context.arguments[0], human_bytes(kPutBytesMax))});
   }
+  auto replicas = context.number("replicas", 2, 1);
+  if (!replicas) return report(replicas.error());
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto receipt =
-      client->request("store.put", {{"bytes", Bytes(std::move(*content))},
-                                    {"type", "bytes"},
-                                    {"replicas", std::strtoll(context.option("replicas", "2").c_str(), nullptr, 10)},
-                                    {"wait_for", context.option("receipt", "local")}});
+  auto receipt = client->request("store.put", {{"bytes", Bytes(std::move(*content))},
+                                               {"type", "bytes"},
+                                               {"replicas", *replicas},
+                                               {"wait_for", context.option("receipt", "local")}});
   if (!receipt) return report(receipt.error());
   if (context.has("alias")) {
     auto named = client->request("store.set_alias", {{"alias", context.option("alias")},
@@ -67,20 +63,18 @@ int run_objects_put(Context& context) {
                                                      {"wait_for", context.option("receipt", "local")}});
     if (!named) return report(named.error());
   }
-  if (context.format == Format::kQuiet) {
-    fmt::print("{}\n", receipt->text_or("object", ""));
-  } else {
-    print(*receipt, context.format);
-  }
-  return kOk;
+  return show_one(context, "object", receipt);
 }
 
 int run_objects_get(Context& context) {
   auto client = context.connect();
   if (!client) return report(client.error());
-  auto params = object_params(context.arguments[0]);
+  auto picked = pick_object(*client, context.arguments[0]);
+  if (!picked) return report(picked.error());
+  auto params = picked->params();
   params["inline"] = true;
-  auto result = client->request("store.get", std::move(params), seconds(60));
+  if (!context.timeout) client->set_timeout(seconds(60));
+  auto result = client->request("store.get", std::move(params));
   if (!result) return report(result.error());
   const Bytes* bytes = (*result)["bytes"].as_bytes();
   if (bytes == nullptr) return report(Error{Code::kFailed, "the agent answered without the object's bytes"});
@@ -92,30 +86,82 @@ int run_objects_get(Context& context) {
 }
 
 int run_objects_rm(Context& context) {
-  const std::string& name = context.arguments[0];
-  return ask(context, is_object_id(name) ? "store.delete" : "store.delete_alias", object_params(name));
+  auto client = context.connect();
+  if (!client) return report(client.error());
+  std::vector<PickedObject> picked;
+  std::vector<Step> plan;
+  for (const auto& text : context.arguments) {
+    auto one = pick_object(*client, text);
+    if (!one) return report(one.error());
+    picked.push_back(*one);
+    plan.push_back(one->alias.empty() ? Step{"delete object", one->object, "all its copies"}
+                                      : Step{"delete alias", one->alias, "of object " + one->object});
+  }
+  return carefully(context, plan, [&] {
+    wire::Dynamic::Array rows;
+    for (const auto& one : picked) {
+      auto done = client->request(one.alias.empty() ? "store.delete" : "store.delete_alias", one.params());
+      if (!done) return report(done.error());
+      rows.emplace_back(wire::Dynamic::Map{{"deleted", one.alias.empty() ? one.object : one.alias}});
+    }
+    return show_known(context, {"objects", {{"deleted", "deleted"}}, "deleted"},
+                      wire::Dynamic(wire::Dynamic::Map{{"objects", std::move(rows)}}));
+  });
 }
 
 int run_objects_locate(Context& context) {
-  return ask(context, "store.locate", object_params(context.arguments[0]));
+  auto client = context.connect();
+  if (!client) return report(client.error());
+  auto picked = pick_object(*client, context.arguments[0]);
+  if (!picked) return report(picked.error());
+  return show_one(context, "object", client->request("store.locate", picked->params()));
 }
 
 int run_streams(Context& context) {
-  return ask(context, "streams.list", {}, "streams",
-             {{"name", "STREAM"},
-              {"url", "URL"},
-              {"partitions", "PARTITIONS"},
-              {"owner", "OWNER"},
-              {"records", "RECORDS"},
-              {"closed", "CLOSED"}});
+  return show_request(context,
+                      {"streams",
+                       {{"name", "stream"},
+                        {"url", "url"},
+                        {"records", "records"},
+                        {"bytes", "size", Show::kBytes},
+                        {"closed", "closed"},
+                        {"owner", "owner", Show::kId},
+                        {"reachable", "reachable"},
+                        {"partition_count", "partitions", Show::kPlain, true},
+                        {"kind", "kind", Show::kPlain, true},
+                        {"durability", "durability", Show::kPlain, true},
+                        {"writers", "writers", Show::kPlain, true},
+                        {"groups", "groups", Show::kPlain, true},
+                        {"rates", "rates", Show::kPlain, true},
+                        {"outbox", "outbox", Show::kPlain, true}},
+                       "name"},
+                      "streams.list");
 }
 
 int run_streams_status(Context& context) {
-  return ask(context, "streams.status", {{"name", context.arguments[0]}});
+  return show(context, {"", {}, "name"}, [&](Client& client) -> Result<wire::Dynamic> {
+    auto name = pick_stream(client, context.arguments[0]);
+    if (!name) return tl::unexpected<Error>(name.error());
+    return client.request("streams.status", {{"name", *name}});
+  });
 }
 
 int run_streams_close(Context& context) {
-  return ask(context, "streams.close", {{"name", context.arguments[0]}, {"writer", "shoal"}, {"force", true}});
+  auto client = context.connect();
+  if (!client) return report(client.error());
+  auto name = pick_stream(*client, context.arguments[0]);
+  if (!name) return report(name.error());
+  auto status = client->request("streams.status", {{"name", *name}});
+  if (!status) return report(status.error());
+  const auto* writers = (*status)["writers"].as_array();
+  const Step step{"close stream", *name,
+                  fmt::format("{} records stay readable, {} writers are refused from then on",
+                              status->int_or("records", 0), writers == nullptr ? 0 : writers->size())};
+  return carefully(context, {step}, [&] {
+    auto closed = client->request("streams.close", {{"name", *name}, {"writer", "shoal"}, {"force", true}});
+    if (closed && closed->as_map() != nullptr) (*closed->as_map())["name"] = *name;
+    return show_one(context, "name", closed);
+  });
 }
 
 int run_streams_publish(Context& context) {
@@ -137,52 +183,55 @@ int run_streams_publish(Context& context) {
   }
   auto result = client->request("streams.publish", {{"name", name}, {"records", std::move(records)}});
   if (!result) return report(result.error());
-  print(*result, context.format);
-  return kOk;
+  return show_one(context, "offsets", result);
 }
 
 int run_streams_tail(Context& context) {
+  auto count = context.number("count", 0, 1);
+  if (!count) return report(count.error());
   auto client = context.connect();
   if (!client) return report(client.error());
-  const std::string count_text = context.option("count", "0");
-  std::int64_t left = std::strtoll(count_text.c_str(), nullptr, 10);
-  const bool bounded = left > 0;
-  auto quiet_time = parse_duration(context.option("timeout", "365d"));
-  if (!quiet_time) return report(quiet_time.error());
+  client->set_timeout(seconds(30));  // of one poll; --timeout is about records
+  auto name = pick_stream(*client, context.arguments[0]);
+  if (!name) return report(name.error());
+  const Format format = context.look.format;
+  const bool rows = format == Format::kJson || format == Format::kJsonl || format == Format::kYaml;
+  const bool bounded = *count > 0;
+  std::int64_t left = *count;
   const std::string consumer = fmt::format("shoal-{}", getpid());
   std::int64_t quiet_us = 0;
   while (true) {
-    auto result = client->request("streams.poll", {{"name", context.arguments[0]},
+    const std::int64_t patience_us = context.timeout ? context.timeout->us - quiet_us : kPollUs;
+    const std::int64_t wait_us = std::clamp<std::int64_t>(patience_us, 1000, kPollUs);
+    auto result = client->request("streams.poll", {{"name", *name},
                                                    {"group", consumer},
                                                    {"mode", "broadcast"},
                                                    {"consumer", consumer},
                                                    {"max", bounded ? std::min<std::int64_t>(left, 500) : 500},
-                                                   {"timeout_ms", 500},
+                                                   {"timeout_ms", wait_us / 1000},
                                                    {"offset", context.option("from", "earliest")}});
     if (!result) return report(result.error());
     const auto* records = (*result)["records"].as_array();
     const bool any = records != nullptr && !records->empty();
-    if (any) {
-      for (const auto& record : *records) {
-        const auto* fields = record.as_array();
-        if (fields == nullptr || fields->size() < 6) continue;
-        const Bytes* value = (*fields)[0].as_bytes();
-        if (context.format == Format::kJson) {
-          print(wire::Dynamic(wire::Dynamic::Map{{"value", value != nullptr ? std::string(*value) : ""},
-                                                 {"timestamp_ms", (*fields)[2]},
-                                                 {"partition", (*fields)[4]},
-                                                 {"offset", (*fields)[5]}}),
-                context.format);
-        } else if (value != nullptr) {
-          fmt::print("{}\n", std::string_view(*value));
-        }
-        if (bounded && --left == 0) return kOk;
+    for (std::size_t i = 0; any && i < records->size(); ++i) {
+      const auto* fields = (*records)[i].as_array();
+      if (fields == nullptr || fields->size() < 6) continue;
+      const Bytes* value = (*fields)[0].as_bytes();
+      if (rows) {
+        put(to_json(wire::Dynamic(wire::Dynamic::Map{{"value", value != nullptr ? std::string(*value) : ""},
+                                                     {"timestamp_ms", (*fields)[2]},
+                                                     {"partition", (*fields)[4]},
+                                                     {"offset", (*fields)[5]}}),
+                    true) +
+            "\n");
+      } else if (value != nullptr) {
+        put(std::string(*value) + "\n");
       }
-      std::fflush(stdout);
+      if (bounded && --left == 0) return kOk;
     }
     if (result->bool_or("closed", false)) return kOk;
-    quiet_us = any ? 0 : quiet_us + 500'000;
-    if (quiet_us >= quiet_time->us) return kTimedOut;
+    quiet_us = any ? 0 : quiet_us + wait_us;
+    if (context.timeout && quiet_us >= context.timeout->us) return kTimedOut;
   }
 }
 

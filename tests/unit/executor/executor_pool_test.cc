@@ -200,6 +200,35 @@ TEST(ExecutorPool, OutputIsAttributedToItsTaskAndKept) {
   EXPECT_EQ(read_all(bench.pool->log().path_of(AppId(1, 2))), "[1] one\n[2] two\n");
 }
 
+// Goal: the log is read in parts, by task and stream, across its renaming, without a line lost or given twice.
+TEST(OutputLog, IsReadInPartsAcrossItsRenaming) {
+  TempDir dir;
+  OutputLog log(dir.path(), 200, nullptr);
+  const AppId app(1, 2);
+  std::vector<std::string> seen;
+  std::string cursor;
+  const auto read = [&](std::size_t bytes_max) {
+    auto part = log.read_part(app, cursor, bytes_max, [&](const OutputLog::Line& line) {
+      seen.push_back(std::to_string(line.task.value()) + "/" + std::to_string(line.stream) + "/" +
+                     std::string(line.text));
+    });
+    cursor = part.cursor;
+    return part.more;
+  };
+  EXPECT_FALSE(read(1000)) << "there is no file yet";
+  log.write({app, TaskId(7), 1, "one\ntwo\n"});
+  log.write({app, TaskId(8), 2, "no end of line"});
+  while (read(20)) continue;
+  EXPECT_EQ(seen, (std::vector<std::string>{"7/1/one", "7/1/two", "8/2/no end of line"}));
+  seen.clear();
+  for (int n = 0; n < 20; ++n) {
+    log.write({app, TaskId(9), 1, std::string(20, 'x') + "\n"});
+    while (read(1000)) continue;
+  }
+  EXPECT_EQ(seen.size(), 20U);
+  EXPECT_TRUE(std::filesystem::exists(log.path_of(app) + ".1"));
+}
+
 TEST(ExecutorPool, LogsAreBounded) {
   PoolBench bench([](ExecutorConfig& config) { config.log_bytes_max = 1000; });
   for (std::uint64_t n = 1; n <= 40; ++n) bench.finish(n, "print " + std::string(90, 'x'));

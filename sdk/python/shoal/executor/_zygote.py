@@ -89,11 +89,12 @@ class Zygote:
         os.close(self._control)
         if token:
             os.environ["SHOAL_EXECUTOR_TOKEN"] = token
-        if log:
-            descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-            os.dup2(descriptor, 1)
-            os.dup2(descriptor, 2)
-            os.close(descriptor)
+        out, _, err = log.partition("\t")
+        for number, path in ((1, out), (2, err or out)):
+            if path:
+                descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+                os.dup2(descriptor, number)
+                os.close(descriptor)
 
     def _reap(self) -> None:
         while True:

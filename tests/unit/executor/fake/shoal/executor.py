@@ -223,9 +223,8 @@ def zygote(control):
                     signal.set_wakeup_fd(-1)
                     os.setpgid(0, 0)
                     os.close(control)
-                    out = os.open(log, os.O_WRONLY | os.O_APPEND)
-                    os.dup2(out, 1)
-                    os.dup2(out, 2)
+                    for number, path in enumerate(log.split("\t"), 1):
+                        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
                     os.environ["SHOAL_EXECUTOR_TOKEN"] = token
                     one_executor()
                     os._exit(0)

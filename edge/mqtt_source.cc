@@ -120,6 +120,7 @@ Result<> MqttSource::start_thread() {
   // Acknowledgements are then queued during a callback, not sent ahead of it.
   mosquitto_threaded_set(client_, true);
   mosquitto_connect_callback_set(client_, &MqttSource::on_connect);
+  mosquitto_subscribe_callback_set(client_, &MqttSource::on_subscribed);
   mosquitto_message_callback_set(client_, &MqttSource::on_message);
   if (!options_.user.empty()) {
     mosquitto_username_pw_set(client_, options_.user.c_str(),
@@ -183,10 +184,23 @@ void MqttSource::on_connect(mosquitto* client, void* self, int code) {
   if (source.connected_once_) source.hand_over_.count_reconnect();
   source.connected_once_ = true;
   source.connected_ = true;
+  source.subscribing_ = source.options_.topics.size();
   for (const std::string& topic : source.options_.topics) {
     mosquitto_subscribe(client, nullptr, topic.c_str(), source.options_.qos);
   }
-  source.hand_over_.report("connected", true, "");
+}
+
+// Connected is who gets messages, now or from the broker's queue later: only the last acknowledged subscription says
+// so.
+void MqttSource::on_subscribed(mosquitto* client, void* self, int /*message*/, int count, const int* granted) {
+  constexpr int kRefused = 128;
+  auto& source = *static_cast<MqttSource*>(self);
+  if (std::any_of(granted, granted + count, [](int qos) { return qos >= kRefused; })) {
+    source.problem_ = "the MQTT broker refused a subscription: this client may not read one of the topics";
+    ::shutdown(mosquitto_socket(client), SHUT_RDWR);
+    return;
+  }
+  if (source.subscribing_ > 0 && --source.subscribing_ == 0) source.hand_over_.report("connected", true, "");
 }
 
 void MqttSource::on_message(mosquitto* client, void* self, const mosquitto_message* message) {

@@ -54,6 +54,7 @@ class MqttSource final : public Source {
   Result<> start_thread();
   void run();
   static void on_connect(mosquitto* client, void* self, int code);
+  static void on_subscribed(mosquitto* client, void* self, int message, int count, const int* granted);
   static void on_message(mosquitto* client, void* self, const mosquitto_message* message);
 
   const MqttOptions options_;
@@ -64,7 +65,8 @@ class MqttSource final : public Source {
   // Of the thread:
   bool connected_ = false;
   bool connected_once_ = false;
-  std::string problem_;  // why there is no connection
+  std::size_t subscribing_ = 0;  // subscriptions that the broker has not acknowledged
+  std::string problem_;          // why there is no connection
 };
 
 }  // namespace shoal::edge

@@ -62,6 +62,9 @@ function(shoal_library name)
   endif()
 endfunction()
 
+# Every test of the labels unit and contract: what a sanitizer build is for.
+add_custom_target(unit_tests)
+
 # shoal_test(name LABEL unit DEPS a b): one GoogleTest binary from every .cc of the folder.
 function(shoal_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "DEPS;ARGS" ${ARGN})
@@ -80,5 +83,8 @@ function(shoal_test name)
   # What is tested is optimised, the test itself is compiled twice as fast without.
   target_compile_options(${name} PRIVATE -O0)
   add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS})
+  if(ARG_LABEL MATCHES "^(unit|contract)$")
+    add_dependencies(unit_tests ${name})
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()

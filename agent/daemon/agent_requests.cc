@@ -112,9 +112,13 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
 
 // The whole tree: asked upward until the root, then each head asks the heads below it.
 void Daemon::Impl::request_topology(const Requester& from, const Params& params) {
+  gather_topology(params.bool_or("down", false), [this, from](Answer answer) { reply(from, std::move(answer)); });
+}
+
+// The whole tree by way of the regions above, or with `down` what hangs on this region. Names in it are remembered.
+void Daemon::Impl::gather_topology(bool down, std::function<void(Answer)> done) {
   const auto& overlay = node->overlay();
   const auto& path = node->address().path;
-  const bool down = params.bool_or("down", false);
   if (!down && path.size() > 1) {
     std::optional<wire::Address> above;
     if (!overlay.is_head()) {
@@ -129,13 +133,13 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
       }
     }
     if (above) {
-      ask_agent(*above, "agent.topology", {}, kTreeTimeout * 4, [this, from](Answer answer) {
-        if (answer) {
-          reply(from, std::move(answer));
-        } else {
-          request_topology(
-              from, wire::Dynamic(wire::Dynamic::Map{{"down", true}}));  // cut off from above: show what is below
+      ask_agent(*above, "agent.topology", {}, kTreeTimeout * 4, [this, done](Answer answer) {
+        if (!answer) {
+          gather_topology(true, done);  // cut off from above: show what is below
+          return;
         }
+        learn_names(*answer);
+        done(std::move(answer));
       });
       return;
     }
@@ -163,9 +167,11 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
   tree->region["count"] = agents.size();
   tree->region["agents"] = std::move(agents);
   tree->missing = heads.size();
-  const auto finish = [this, from, tree] {
+  const auto finish = [this, done, tree] {
     tree->region["children"] = std::move(tree->children);
-    reply(from, wire::Dynamic(std::move(tree->region)));
+    const wire::Dynamic whole(std::move(tree->region));
+    learn_names(whole);
+    done(whole);
   };
   if (heads.empty()) {
     finish();
@@ -179,6 +185,41 @@ void Daemon::Impl::request_topology(const Requester& from, const Params& params)
       if (--tree->missing == 0) finish();
     });
   }
+}
+
+void Daemon::Impl::learn_names(const wire::Dynamic& region) {
+  if (const auto* agents = region["agents"].as_array()) {
+    for (const auto& agent : *agents) {
+      const auto id = AgentId::from_hex_text(agent.text_or("agent", ""));
+      if (id && far_names.size() < kFarNamesMax) far_names[*id] = agent.text_or("name", id->brief());
+    }
+  }
+  if (const auto* children = region["children"].as_array()) {
+    for (const auto& child : *children) learn_names(child);
+  }
+}
+
+// Gives every row the name of its agent. Those of other regions may have to be asked for, once.
+void Daemon::Impl::name_agents(wire::Dynamic::Array rows, std::function<void(wire::Dynamic::Array)> done) {
+  const bool all_known = std::all_of(rows.begin(), rows.end(), [this](const wire::Dynamic& row) {
+    const auto id = AgentId::from_hex_text(row.text_or("agent", ""));
+    return !id || agent_name(id->hex()) != id->brief();
+  });
+  const auto fill = [this](wire::Dynamic::Array& list) {
+    for (auto& row : list) {
+      if (auto* map = row.as_map()) (*map)["agent_name"] = agent_name(row.text_or("agent", ""));
+    }
+  };
+  if (all_known) {
+    fill(rows);
+    done(std::move(rows));
+    return;
+  }
+  auto kept = std::make_shared<wire::Dynamic::Array>(std::move(rows));
+  gather_topology(false, [kept, fill, done](const Answer&) {
+    fill(*kept);
+    done(std::move(*kept));
+  });
 }
 
 void Daemon::Impl::request_stop(const Requester& from, const Params& /*params*/) {

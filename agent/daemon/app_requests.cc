@@ -228,10 +228,9 @@ void Daemon::Impl::request_app_query(const Requester& from, const Params& params
     if (!answer && answer.error().code == Code::kNotFound && query != "explain" && apps->find(app) != nullptr)
       answer = wire::Dynamic(wire::Dynamic::Array{});
     if (auto* rows = answer ? answer->as_array() : nullptr) {
-      for (auto& row : *rows) {
-        if (auto* map = row.as_map()) (*map)["agent_name"] = agent_name(row.text_or("agent", ""));
-      }
-      reply(from, wire::Dynamic(wire::Dynamic::Map{{"tasks", std::move(*answer)}}));
+      name_agents(std::move(*rows), [this, from](wire::Dynamic::Array named) {
+        reply(from, wire::Dynamic(wire::Dynamic::Map{{"tasks", std::move(named)}}));
+      });
       return;
     }
     reply(from, std::move(answer));

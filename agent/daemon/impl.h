@@ -115,6 +115,9 @@ struct Daemon::Impl {
   void request_status(const Requester&, const Params&);
   void request_agents(const Requester&, const Params&);
   void request_topology(const Requester&, const Params&);
+  void gather_topology(bool down, std::function<void(Answer)> done);
+  void learn_names(const wire::Dynamic& region);
+  void name_agents(wire::Dynamic::Array rows, std::function<void(wire::Dynamic::Array)> done);
   void request_stop(const Requester&, const Params&);
   void request_leave(const Requester&, const Params&);
   void request_token(const Requester&, const Params&);

@@ -4,10 +4,12 @@ Thermometers of two cities publish through MQTT brokers at the edge. In one prog
 
 - edge stream tasks, each pinned to the agent that has the sensor, drop broken readings and form daily windows;
 - a fog stream task gathers the days of each city into weekly blocks;
-- ordinary tasks, anywhere, turn blocks into normal equations, add these up as a tree and solve for a seasonal model;
+- ordinary tasks, anywhere, turn blocks into normal equations, add these up as a tree and solve for a seasonal model; others
+  fit it again to weeks drawn at random, thousands of times, to tell how sure its yearly swing is;
 - the model is made persistent under an alias.
 
-Every stage commits its position only after the next stream's owner has what it made, and what may arrive twice has a key: agents may be killed and uplinks cut, and the result is the same as that of a plain loop over the same readings.
+Every stage commits its position only after the next stream's owner has what it made, and what may arrive twice has a key:
+agents may be killed and uplinks cut, and the result is the same as that of a plain loop over the same readings.
 Run `tools/demo` to see it on a hierarchy of agents.
 """
 
@@ -16,16 +18,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from shoal import STREAM_IN, STREAM_OUT, ObjectStream, constraint, put, task, wait_on
+from shoal import COLLECTION_IN, STREAM_IN, STREAM_OUT, ObjectStream, constraint, put, task, wait_on
 
 FIRST_DAY = datetime(2010, 1, 1)
 DAYS_A_WEEK = 7
 HARMONICS = 2
+DRAWS = 16  # tasks a city that draw weeks at random
+ROUNDS = 2_000  # models each of them fits
 ALIAS = "temperature-model"
 
 
@@ -84,6 +89,30 @@ def solve_equations(equations: Any) -> list[float]:
 
     gram, moment = equations
     return [float(value) for value in np.linalg.solve(gram + 1e-9 * np.eye(len(gram)), moment)]
+
+
+def yearly_swing(model: list[float]) -> float:
+    """Amplitude of the model's first harmonic, in degrees."""
+    return math.hypot(model[1], model[2])
+
+
+def drawn_swings(parts: list[Any], seed: int) -> list[float]:
+    """The yearly swings of models of weeks drawn with replacement (a bootstrap)."""
+    rng = random.Random(seed)
+    swings = []
+    for _ in range(ROUNDS):
+        drawn = rng.choices(parts, k=len(parts))
+        total = drawn[0]
+        for part in drawn[1:]:
+            total = add_equations(total, part)
+        swings.append(yearly_swing(solve_equations(total)))
+    return swings
+
+
+def middle_range(samples: list[list[float]]) -> list[float]:
+    """What 90 % of all swings lie between."""
+    swings = sorted(swing for sample in samples for swing in sample)
+    return [swings[len(swings) // 20], swings[-1 - len(swings) // 20]]
 
 
 # ---- tasks ----
@@ -175,6 +204,18 @@ def solve(parts: Any) -> list[float]:
     return solve_equations(parts)
 
 
+@task(returns=list, parts=COLLECTION_IN)
+def draw(parts: Any, seed: int) -> list[float]:
+    """drawn_swings as a task."""
+    return drawn_swings(parts, seed)
+
+
+@task(returns=list, samples=COLLECTION_IN)
+def enclose(samples: Any) -> list[float]:
+    """middle_range as a task."""
+    return middle_range(samples)
+
+
 def reduce_pairwise(parts: list[Any], combine: Any) -> Any:
     """Neighbours first, then neighbours of those: the same order of additions wherever they run."""
     while len(parts) > 1:
@@ -183,8 +224,8 @@ def reduce_pairwise(parts: list[Any], combine: Any) -> Any:
 
 
 # ---- the sequential check ----
-def sequential_model(feeds: dict[str, list[bytes]]) -> dict[str, list[float]]:
-    """The same model by plain loops over the payloads that the sensors sent."""
+def sequential_models(feeds: dict[str, list[bytes]]) -> dict[str, list[list[float]]]:
+    """The same models and ranges by plain loops over the payloads that the sensors sent."""
     models = {}
     for city, payloads in feeds.items():
         days: dict[int, list[float]] = {}
@@ -195,7 +236,8 @@ def sequential_model(feeds: dict[str, list[bytes]]) -> dict[str, list[float]]:
         for day in sorted(days):
             weeks.setdefault(day // DAYS_A_WEEK, []).append(close_window(city, day, days[day]))
         parts = [block_equations(make_block(city, week, weeks[week])) for week in sorted(weeks)]
-        models[city] = solve_equations(reduce_pairwise(parts, add_equations))
+        swings = [drawn_swings(parts, seed) for seed in range(DRAWS)]
+        models[city] = [solve_equations(reduce_pairwise(parts, add_equations)), middle_range(swings)]
     return models
 
 
@@ -231,8 +273,12 @@ def main() -> int:
     for block in blocks_of(blocks):
         parts.setdefault(block["city"], {})[block["week"]] = equations(block)
         print(json.dumps({"event": "block", "city": block["city"], "week": block["week"]}), flush=True)
-    models = {city: solve(reduce_pairwise([weeks[week] for week in sorted(weeks)], add)) for city, weeks in sorted(parts.items())}
-    result = dict(zip(models, wait_on(list(models.values())), strict=True))
+    models: dict[str, Any] = {}
+    for city, weeks in sorted(parts.items()):
+        in_order = [weeks[week] for week in sorted(weeks)]
+        swings = [draw(in_order, seed) for seed in range(DRAWS)]
+        models[city] = [solve(reduce_pairwise(in_order, add)), enclose(swings)]
+    result = wait_on(models)
     reference = put(result, alias=ALIAS, replicas=2, receipt="region")
     print(json.dumps({
         "event": "result",

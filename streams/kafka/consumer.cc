@@ -75,24 +75,38 @@ void KafkaReader::query_extents() {
     if (stopping_) return;
     const std::uint64_t answering = asked_;
     lock.unlock();
-    std::vector<Extent> extents;
-    for (std::uint32_t i = 0; i < options_.partitions; ++i) {
-      Extent extent;
-      if (rd_kafka_query_watermark_offsets(client_.get(), options_.topic.c_str(), static_cast<std::int32_t>(i),
-                                           &extent.start, &extent.end, kQueryMs) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        break;
-      }
-      extents.push_back(extent);
-    }
+    const auto starts = query_offsets(RD_KAFKA_OFFSET_BEGINNING);
+    const auto ends = starts ? query_offsets(RD_KAFKA_OFFSET_END) : std::nullopt;
     lock.lock();
-    if (extents.size() == options_.partitions) {
-      extents_ = std::move(extents);
+    if (ends) {
+      extents_.resize(options_.partitions);
+      for (std::uint32_t i = 0; i < options_.partitions; ++i) extents_[i] = {(*starts)[i], (*ends)[i]};
       answered_ = answering;
       ring(options_.wake_fd);
     } else {
       changed_.wait_for(lock, std::chrono::milliseconds(kQueryMs), [this] { return stopping_; });
     }
   }
+}
+
+// The offset that `which` stands for, by partition. The library's rd_kafka_query_watermark_offsets would do both in one
+// call, but waits for ever when the broker goes away at a bad moment (seen with 2.0.2); this call keeps its time-out,
+// and takes the two special offsets as times because the protocol does.
+std::optional<std::vector<std::int64_t>> KafkaReader::query_offsets(std::int64_t which) {
+  const std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)> list(
+      rd_kafka_topic_partition_list_new(static_cast<int>(options_.partitions)), rd_kafka_topic_partition_list_destroy);
+  for (std::uint32_t i = 0; i < options_.partitions; ++i) {
+    rd_kafka_topic_partition_list_add(list.get(), options_.topic.c_str(), static_cast<std::int32_t>(i))->offset = which;
+  }
+  if (rd_kafka_offsets_for_times(client_.get(), list.get(), kQueryMs) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return std::nullopt;
+  std::vector<std::int64_t> offsets(options_.partitions, -1);
+  for (int i = 0; i < list->cnt; ++i) {
+    const rd_kafka_topic_partition_t& found = list->elems[i];
+    if (found.err != RD_KAFKA_RESP_ERR_NO_ERROR || found.offset < 0) return std::nullopt;
+    offsets[static_cast<std::size_t>(found.partition)] = found.offset;
+  }
+  return offsets;
 }
 
 std::uint64_t KafkaReader::refresh() {

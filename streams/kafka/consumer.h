@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -51,6 +52,7 @@ class KafkaReader {
   void assign();
   void pause(std::uint32_t partition, bool paused);
   void query_extents();  // the thread
+  std::optional<std::vector<std::int64_t>> query_offsets(std::int64_t which);
 
   const KafkaOptions options_;
   KafkaPtr<rd_kafka_t> client_;

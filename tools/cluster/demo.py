@@ -259,7 +259,7 @@ def report(cluster: Cluster, driver: Agent, app: str, code: subprocess.Completed
            out: Path, victim: str, recovery: float, took: float) -> int:
     """Compares, counts, draws; the exit code of the demo."""
     os.environ.pop("SHOAL_SOCKET", None)
-    from city_temperatures import ALIAS, sequential_model
+    from city_temperatures import ALIAS, sequential_models, yearly_swing
 
     lines = [json.loads(line) for line in code.stdout.splitlines() if line.startswith("{")]
     result = next((line for line in lines if line["event"] == "result"), None)
@@ -267,12 +267,13 @@ def report(cluster: Cluster, driver: Agent, app: str, code: subprocess.Completed
         print(code.stdout[-3000:], code.stderr[-3000:])
         say(f"the application failed with code {code.returncode}")
         return 1
-    expected = sequential_model(feeds)
+    expected = sequential_models(feeds)
     equal = result["models"] == expected
     stored = cluster.agents["cloud-2"].shoal("objects", "locate", ALIAS, check=False).stdout
     print()
-    for city, model in result["models"].items():
-        print(f"  {city:14} mean {model[0]:6.2f} °C, yearly swing {max(abs(model[1]), abs(model[2])):5.2f} °C, from {result['blocks'][city]} weeks")
+    for city, (model, (low, high)) in result["models"].items():
+        print(f"  {city:14} mean {model[0]:6.2f} °C, yearly swing {yearly_swing(model):5.2f} °C (90 %: {low:.2f} … {high:.2f}),"
+              f" from {result['blocks'][city]} weeks")
     print(f"  sequential computation of the same readings: {'EQUAL' if equal else 'DIFFERENT ' + json.dumps(expected)}")
     print(f"  the model is the object behind alias {ALIAS} ({result['receipt']}), read through cloud-2: {'yes' if stored else 'NO'}")
     print()

@@ -7,8 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "protocol/base/hash.h"
-
 namespace shoal::cli {
 namespace {
 
@@ -46,9 +44,23 @@ std::vector<Task> tasks_of(const wire::Dynamic& trace) {
   return out;
 }
 
-std::string colour_of(const std::string& name) {
-  return fmt::format("hsl({},62%,58%)", hash64(name) % 360);
-}
+// A hue for each function, as far apart as they come one after the other (the golden angle).
+class Palette {
+ public:
+  explicit Palette(const std::vector<Task>& tasks) {
+    for (const auto& task : tasks) hues_.emplace(task.function, 0);
+    double hue = 210;
+    for (auto& [function, own] : hues_) {
+      own = static_cast<int>(hue) % 360;
+      hue += 137.508;
+    }
+  }
+  int hue(const std::string& function) const { return hues_.at(function); }
+  std::string colour(const std::string& function) const { return fmt::format("hsl({},62%,58%)", hue(function)); }
+
+ private:
+  std::map<std::string, int> hues_;
+};
 
 std::string escape(std::string_view text) {
   std::string out;
@@ -84,7 +96,7 @@ std::string svg_head(std::int64_t width, std::int64_t height) {
       width, height);
 }
 
-std::string legend(const std::vector<Task>& tasks, std::int64_t x, std::int64_t y) {
+std::string legend(const std::vector<Task>& tasks, const Palette& palette, std::int64_t x, std::int64_t y) {
   std::map<std::string, std::size_t> counts;
   for (const auto& task : tasks) ++counts[task.function];
   std::string out;
@@ -92,7 +104,7 @@ std::string legend(const std::vector<Task>& tasks, std::int64_t x, std::int64_t 
     out += fmt::format(
         "<rect x=\"{}\" y=\"{}\" width=\"11\" height=\"11\" fill=\"{}\"/><text x=\"{}\" y=\"{}\">{} × "
         "{}</text>\n",
-        x, y, colour_of(function), x + 16, y + 10, escape(short_name(function)), count);
+        x, y, palette.colour(function), x + 16, y + 10, escape(short_name(function)), count);
     y += 16;
   }
   return out;
@@ -102,6 +114,7 @@ std::string legend(const std::vector<Task>& tasks, std::int64_t x, std::int64_t 
 
 std::string graph_svg(const wire::Dynamic& trace) {
   const auto tasks = tasks_of(trace);
+  const Palette palette(tasks);
   constexpr std::int64_t kStepX = 34;
   constexpr std::int64_t kStepY = 56;
   constexpr std::int64_t kMargin = 30;
@@ -138,15 +151,17 @@ std::string graph_svg(const wire::Dynamic& trace) {
     out += fmt::format(
         "<g><title>{} (task {}) on {}</title><circle cx=\"{}\" cy=\"{}\" r=\"10\" fill=\"{}\"/>"
         "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"8\">{}</text></g>\n",
-        escape(task.function), task.id, escape(task.agent), x, y, colour_of(task.function), x, y + 3, task.id);
+        escape(task.function), task.id, escape(task.agent), x, y, palette.colour(task.function), x, y + 3, task.id);
   }
-  return out + legend(tasks, legend_x, kMargin) + "</svg>\n";
+  return out + legend(tasks, palette, legend_x, kMargin) + "</svg>\n";
 }
 
 std::string graph_dot(const wire::Dynamic& trace) {
   std::string out = "digraph shoal {\n  node [shape=circle, style=filled];\n";
-  for (const auto& task : tasks_of(trace)) {
-    const auto hue = static_cast<double>(hash64(task.function) % 360) / 360.0;
+  const auto tasks = tasks_of(trace);
+  const Palette palette(tasks);
+  for (const auto& task : tasks) {
+    const double hue = palette.hue(task.function) / 360.0;
     out += fmt::format("  t{} [label=\"{}\", tooltip=\"{}\", fillcolor=\"{:.3f} 0.5 0.9\"];\n", task.id, task.id,
                        escape(task.function), hue);
     for (const std::int64_t before : task.depends) out += fmt::format("  t{} -> t{};\n", before, task.id);
@@ -156,6 +171,7 @@ std::string graph_dot(const wire::Dynamic& trace) {
 
 std::string timeline_svg(const wire::Dynamic& trace) {
   auto tasks = tasks_of(trace);
+  const Palette palette(tasks);
   std::erase_if(tasks, [](const Task& task) { return task.end_us == 0; });
   std::sort(tasks.begin(), tasks.end(),
             [](const Task& a, const Task& b) { return std::pair(a.start_us, a.id) < std::pair(b.start_us, b.id); });
@@ -198,10 +214,10 @@ std::string timeline_svg(const wire::Dynamic& trace) {
         "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"><title>{} (task {}) {:.1f} "
         "ms</title></rect>\n",
         x, top[task.agent] + static_cast<std::int64_t>(lane_of[task.id]) * kRow, width, kRow - 3,
-        colour_of(task.function), escape(task.function), task.id,
+        palette.colour(task.function), escape(task.function), task.id,
         static_cast<double>(task.end_us - task.start_us) / 1000.0);
   }
-  return out + legend(tasks, kLeft + kWidth + 20, 30) + "</svg>\n";
+  return out + legend(tasks, palette, kLeft + kWidth + 20, 30) + "</svg>\n";
 }
 
 std::string timeline_perfetto(const wire::Dynamic& trace) {

@@ -92,7 +92,8 @@ def execute_costs(directory: str, tasks: int, repeats: int) -> dict[str, tuple[f
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(1)
-    environment = {**os.environ, "SHOAL_SOCKET": path, "PYTHONPATH": os.pathsep.join([os.path.join(ROOT, "sdk", "python"), os.environ.get("PYTHONPATH", "")])}
+    python_path = os.pathsep.join([os.path.join(ROOT, "sdk", "python"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "SHOAL_SOCKET": path, "PYTHONPATH": python_path}
     process = subprocess.Popen([sys.executable, "-m", "shoal.executor"], env=environment)
     peer, _ = listener.accept()
     reader = _codec.FrameReader(1 << 26)

@@ -311,7 +311,12 @@ def test_zygote_forks_reports_and_ends(harness, tmp_path):
     assert word == "pid"
     peer = harness.accept()
     assert (peer.hello[3], peer.hello[4]) == ("special", int(pid))
-    peer.send(Kind.RUN, [[attempt(1, harness.function(peer, lambda: (print("logged"), print("bad", file=sys.stderr)) and None))]])
+
+    def prints() -> None:
+        print("logged")
+        print("bad", file=sys.stderr)
+
+    peer.send(Kind.RUN, [[attempt(1, harness.function(peer, prints))]])
     assert peer.results(1)[1][1] == Outcome.DONE
     assert log.read_text() == "logged\n"
     assert errors.read_text() == "bad\n"

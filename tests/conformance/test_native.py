@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
+
 from shoal import _codec, _native, _serialize
 from shoal.executor import _attempt
 

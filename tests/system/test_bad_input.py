@@ -64,7 +64,9 @@ def keeper(cluster: Cluster, tmp_path: Path) -> Keeper:
 def mounted(directory: Path, size: str) -> Iterator[Path]:
     """A small file system of its own."""
     directory.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], capture_output=True, check=False
+    )
     if done.returncode != 0:
         pytest.skip("this machine does not let the test mount a tmpfs")
     try:
@@ -110,14 +112,20 @@ def test_unknown_and_malformed_programs(keeper: Keeper, tmp_path: Path) -> None:
 
 def test_a_task_that_is_no_function_and_arguments_that_cannot_be_pickled(keeper: Keeper, program) -> None:
     agent = keeper.agent
-    lock = program("import threading\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f(x):\n    return 1\n"
-                   "wait_on(f(threading.Lock()))\n")
+    lock = program(
+        "import threading\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f(x):\n    return 1\n"
+        "wait_on(f(threading.Lock()))\n"
+    )
     fails(agent.shoal("run", lock, check=False), "lock", "f")
-    result = program("import threading\nfrom shoal import task, wait_on\n@task(returns=object)\ndef make():\n"
-                     "    return threading.Lock()\nwait_on(make())\n")
+    result = program(
+        "import threading\nfrom shoal import task, wait_on\n@task(returns=object)\ndef make():\n"
+        "    return threading.Lock()\nwait_on(make())\n"
+    )
     fails(agent.shoal("run", result, check=False), "make", "lock")
-    unpicklable = program("from shoal import task, wait_on\nclass Odd:\n    def __reduce__(self):\n        return (int, ('x',))\n"
-                          "@task(returns=int)\ndef g(x):\n    return 1\nwait_on(g(Odd()))\n")
+    unpicklable = program(
+        "from shoal import task, wait_on\nclass Odd:\n    def __reduce__(self):\n        return (int, ('x',))\n"
+        "@task(returns=int)\ndef g(x):\n    return 1\nwait_on(g(Odd()))\n"
+    )
     fails(agent.shoal("run", unpicklable, check=False), "g", "invalid literal")
     keeper.check()
 
@@ -135,8 +143,10 @@ def test_a_worker_without_the_interpreter_is_passed_over(cluster: Cluster, progr
     second = cluster.join("b", first, computing_units=2, python="/no/such/python")
     wait_until(lambda: first.json("status")["members"] == 2, 15, "two members")
     assert "/no/such/python" in second.log_text()
-    slow = program("import os, time\nfrom shoal import task, wait_on\n@task(returns=str)\ndef where(i):\n    time.sleep(0.1)\n"
-                   "    return os.environ['SHOAL_SOCKET']\nprint(len(set(wait_on([where(i) for i in range(12)]))))\n")
+    slow = program(
+        "import os, time\nfrom shoal import task, wait_on\n@task(returns=str)\ndef where(i):\n    time.sleep(0.1)\n"
+        "    return os.environ['SHOAL_SOCKET']\nprint(len(set(wait_on([where(i) for i in range(12)]))))\n"
+    )
     assert first.shoal("run", slow).stdout.strip() == "1"
     # One whose interpreter is there but does not start: what it was given runs elsewhere all the same.
     third = cluster.join("c", first, computing_units=2, start=False)
@@ -153,8 +163,10 @@ def test_a_program_that_only_a_worker_lacks(cluster: Cluster, program) -> None:
     first = cluster.found("a", computing_units=1)
     cluster.join("b", first, computing_units=2)
     wait_until(lambda: first.json("status")["members"] == 2, 15, "two members")
-    missing = program("from shoal import task, wait_on, binary\n@binary(binary='/no/such/command')\n@task(returns=int)\n"
-                      "def run():\n    pass\nprint(wait_on(run()))\n")
+    missing = program(
+        "from shoal import task, wait_on, binary\n@binary(binary='/no/such/command')\n@task(returns=int)\n"
+        "def run():\n    pass\nprint(wait_on(run()))\n"
+    )
     fails(first.shoal("run", missing, check=False, timeout=90), "/no/such/command")
 
 
@@ -162,7 +174,10 @@ def test_a_constraint_nobody_meets_names_what_is_missing_and_what_exists(cluster
     first = cluster.found("a", computing_units=1, labels={"tier": "cloud"})
     cluster.join("b", first, computing_units=2, memory_mb=512, labels={"tier": "fog"})
     wait_until(lambda: first.json("status")["members"] == 2, 15, "two members")
-    text = ("from shoal import task, wait_on, constraint\n@constraint({})\n@task(returns=int)\ndef f():\n    return 1\nwait_on(f())\n")
+    text = (
+        "from shoal import task, wait_on, constraint\n@constraint({})\n@task(returns=int)\n"
+        "def f():\n    return 1\nwait_on(f())\n"
+    )
     labelled = first.shoal("run", program(text.format("labels={'gpu': 'a100'}")), check=False, timeout=60)
     fails(labelled, "gpu", "a100", "tier", "cloud", "fog")
     units = first.shoal("run", program(text.format("computing_units=64")), check=False, timeout=60)
@@ -277,17 +292,35 @@ def test_junk_on_every_port(keeper: Keeper) -> None:
     zmtp = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0CURVE" + b"\0" * 47
     for place in (status["endpoint"].removeprefix("tcp://"), status["http"].removeprefix("http://")):
         host, port = place.split(":")
-        for junk in (b"", b"GET / HTTP/1.0\r\n\r\n", rng.randbytes(70_000), b"\xff" * 64, zmtp, zmtp[:11] + b"\1\0NULL" + b"\0" * 48,
-                     zmtp + rng.randbytes(4000), struct.pack("<I", 0xFFFFFFFF)):
+        for junk in (
+            b"",
+            b"GET / HTTP/1.0\r\n\r\n",
+            rng.randbytes(70_000),
+            b"\xff" * 64,
+            zmtp,
+            zmtp[:11] + b"\1\0NULL" + b"\0" * 48,
+            zmtp + rng.randbytes(4000),
+            struct.pack("<I", 0xFFFFFFFF),
+        ):
             with socket.create_connection((host, int(port)), timeout=5) as peer, contextlib.suppress(OSError):
                 peer.sendall(junk)
                 peer.shutdown(socket.SHUT_WR)
                 peer.settimeout(0.2)
                 peer.recv(4096)
-    for junk in (struct.pack("<I", 0xFFFFFFFF), struct.pack("<I", 5) + b"\xc1" * 5, rng.randbytes(1000), b"\0\0\0\0",
-                 client_frame(1, ["x"]), client_frame(1, []), client_frame(99, [1]), hello("emperor"), hello("executor"),
-                 struct.pack("<I", 10) + b"\xdd\xff\xff\xff\xff" + b"\0" * 5, struct.pack("<I", 200_000) + b"\x91" * 200_000,
-                 hello() + client_frame(6, [])):
+    for junk in (
+        struct.pack("<I", 0xFFFFFFFF),
+        struct.pack("<I", 5) + b"\xc1" * 5,
+        rng.randbytes(1000),
+        b"\0\0\0\0",
+        client_frame(1, ["x"]),
+        client_frame(1, []),
+        client_frame(99, [1]),
+        hello("emperor"),
+        hello("executor"),
+        struct.pack("<I", 10) + b"\xdd\xff\xff\xff\xff" + b"\0" * 5,
+        struct.pack("<I", 200_000) + b"\x91" * 200_000,
+        hello() + client_frame(6, []),
+    ):
         with socket.socket(socket.AF_UNIX) as peer, contextlib.suppress(OSError):
             peer.connect(agent.socket)
             peer.sendall(junk)
@@ -302,10 +335,53 @@ def test_requests_with_senseless_parameters(keeper: Keeper) -> None:
     methods = re.findall(r'"((?:agent|token|app|store|streams|edge|sources)\.[a-z_]+)"', sources_of_requests())
     methods = sorted(set(methods) - {"agent.stop", "agent.leave", "app.output", "app.exit", "app.progress"})
     assert len(methods) > 25
-    names = ["app", "name", "object", "alias", "stream", "bytes", "records", "agent", "offset", "key", "path", "receipt", "replicas",
-             "group", "partition", "consumer", "url", "topic", "program", "arguments", "environment", "text", "limit", "source"]
-    values: list[Any] = [None, True, -1, 0, 2**63 - 1, -(2**63), 0.5, "", "x" * 5000, "../../etc/passwd", "\0", b"", b"\xff" * 100,
-                         [], [[[]]], {}, {"a": {"b": []}}, [None] * 50, "kept"]
+    names = [
+        "app",
+        "name",
+        "object",
+        "alias",
+        "stream",
+        "bytes",
+        "records",
+        "agent",
+        "offset",
+        "key",
+        "path",
+        "receipt",
+        "replicas",
+        "group",
+        "partition",
+        "consumer",
+        "url",
+        "topic",
+        "program",
+        "arguments",
+        "environment",
+        "text",
+        "limit",
+        "source",
+    ]
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        2**63 - 1,
+        -(2**63),
+        0.5,
+        "",
+        "x" * 5000,
+        "../../etc/passwd",
+        "\0",
+        b"",
+        b"\xff" * 100,
+        [],
+        [[[]]],
+        {},
+        {"a": {"b": []}},
+        [None] * 50,
+        "kept",
+    ]
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(keeper.agent.socket)
         peer.settimeout(20)
@@ -341,7 +417,9 @@ def test_requests_with_senseless_parameters(keeper: Keeper) -> None:
 def sources_of_requests() -> str:
     """Text of the places that list requests by name."""
     root = Path(__file__).resolve().parents[2]
-    return "\n".join(p.read_text() for folder in ("agent/daemon", "streams/broker", "edge") for p in (root / folder).glob("*.cc"))
+    return "\n".join(
+        p.read_text() for folder in ("agent/daemon", "streams/broker", "edge") for p in (root / folder).glob("*.cc")
+    )
 
 
 # ---- surroundings ----
@@ -404,8 +482,14 @@ def test_a_state_directory_that_turns_read_only(cluster: Cluster, tmp_path: Path
         keeper = Keeper(agent, tmp_path)
         agent.stop()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(agent.home)], capture_output=True, text=True, timeout=20,
-                              check=False, env=cluster.environment())
+        done = subprocess.run(
+            [str(cluster.bin / "shoald"), "--home", str(agent.home)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env=cluster.environment(),
+        )
         assert done.returncode == 1
         assert "Read-only file system" in done.stderr and str(agent.home) in done.stderr and "--home" in done.stderr
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
@@ -415,8 +499,9 @@ def test_a_state_directory_that_turns_read_only(cluster: Cluster, tmp_path: Path
 
 
 def test_a_second_daemon_on_the_same_home(keeper: Keeper, cluster: Cluster) -> None:
-    done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(keeper.agent.home)], capture_output=True, text=True, timeout=20,
-                          check=False)
+    done = subprocess.run(
+        [str(cluster.bin / "shoald"), "--home", str(keeper.agent.home)], capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.returncode == 1
     fails(done, "already uses", str(keeper.agent.home), "--home")
     assert keeper.agent.process is not None
@@ -426,9 +511,17 @@ def test_a_second_daemon_on_the_same_home(keeper: Keeper, cluster: Cluster) -> N
 
 def test_ports_in_use(keeper: Keeper, cluster: Cluster) -> None:
     status = keeper.agent.json("status")
-    for setting, address in (("listen", status["endpoint"].removeprefix("tcp://")), ("http", status["http"].removeprefix("http://"))):
-        done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(cluster.directory / "b"), f"--{setting}", address],
-                              capture_output=True, text=True, timeout=20, check=False)
+    for setting, address in (
+        ("listen", status["endpoint"].removeprefix("tcp://")),
+        ("http", status["http"].removeprefix("http://")),
+    ):
+        done = subprocess.run(
+            [str(cluster.bin / "shoald"), "--home", str(cluster.directory / "b"), f"--{setting}", address],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
         assert done.returncode == 1
         fails(done, address, f"--{setting}")
         assert re.search("in use|uses that port", done.stderr)

@@ -13,8 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BINARIES = Path(os.environ.get("SHOAL_BIN", ROOT / "build/dev/bin"))
 ROWS = {
-    "tasks": {"zmq_ipc_round_trip", "zmq_tcp_round_trip", "chain",
-              "zmq_ipc_pipelined", "void", "results", "round_trip", "round_trip_p99"},
+    "tasks": {
+        "zmq_ipc_round_trip",
+        "zmq_tcp_round_trip",
+        "chain",
+        "zmq_ipc_pipelined",
+        "void",
+        "results",
+        "round_trip",
+        "round_trip_p99",
+    },
     "store": {"rocksdb_put", "rocksdb_sync_put", "memcpy", "put", "get", "put_large", "get_large", "task_large"},
     "streams": {"file", "file_sync", "publish", "publish_local", "poll", "pass_on"},
     "idle": {"start", "rss", "anonymous", "threads", "cpu", "switches"},

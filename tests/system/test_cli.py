@@ -61,17 +61,88 @@ def sleeper(agent: Agent, folder: Path) -> str:
 
 LISTS = ["agents", "apps", "tasks", "objects", "streams", "sources", "doctor", "config show"]
 GOLDEN = {  # keys that scripts may count on, schema 1
-    "status": {"agent", "name", "region", "is_head", "head", "members", "links", "endpoint", "http", "uptime_ms", "rss_bytes",
-               "apps_running", "attempts_running", "attempts_finished", "objects", "object_bytes", "streams", "attached",
-               "isolated", "computing_units", "units_free", "memory_mb", "labels", "python", "version", "home", "pid", "schema"},
-    "agents": {"agent", "name", "status", "scope", "region", "head", "role", "endpoint", "labels", "computing_units",
-               "units_free", "memory_mb", "architecture", "queued"},
-    "apps": {"app", "name", "state", "exit_code", "started_unix_ms", "ended_unix_ms", "tasks", "done", "failed", "cancelled",
-             "unfinished", "retried", "lost_attempts", "recomputed", "by_agent"},
+    "status": {
+        "agent",
+        "name",
+        "region",
+        "is_head",
+        "head",
+        "members",
+        "links",
+        "endpoint",
+        "http",
+        "uptime_ms",
+        "rss_bytes",
+        "apps_running",
+        "attempts_running",
+        "attempts_finished",
+        "objects",
+        "object_bytes",
+        "streams",
+        "attached",
+        "isolated",
+        "computing_units",
+        "units_free",
+        "memory_mb",
+        "labels",
+        "python",
+        "version",
+        "home",
+        "pid",
+        "schema",
+    },
+    "agents": {
+        "agent",
+        "name",
+        "status",
+        "scope",
+        "region",
+        "head",
+        "role",
+        "endpoint",
+        "labels",
+        "computing_units",
+        "units_free",
+        "memory_mb",
+        "architecture",
+        "queued",
+    },
+    "apps": {
+        "app",
+        "name",
+        "state",
+        "exit_code",
+        "started_unix_ms",
+        "ended_unix_ms",
+        "tasks",
+        "done",
+        "failed",
+        "cancelled",
+        "unfinished",
+        "retried",
+        "lost_attempts",
+        "recomputed",
+        "by_agent",
+    },
     "tasks": {"task", "function", "state", "agent", "agent_name", "attempts", "run_us"},
     "objects": {"object", "alias", "bytes", "type", "copies", "here", "holders", "policy"},
-    "streams": {"name", "url", "kind", "records", "bytes", "closed", "owner", "reachable", "partition_count", "partitions",
-                "durability", "writers", "groups", "rates", "outbox"},
+    "streams": {
+        "name",
+        "url",
+        "kind",
+        "records",
+        "bytes",
+        "closed",
+        "owner",
+        "reachable",
+        "partition_count",
+        "partitions",
+        "durability",
+        "writers",
+        "groups",
+        "rates",
+        "outbox",
+    },
     "doctor": {"check", "status", "ok", "fact", "fix"},
     "config show": {"key", "value", "origin"},
     "topology": {"region", "count", "agents", "children", "schema"},
@@ -127,8 +198,9 @@ def test_options_stand_anywhere_and_slips_are_named(agent: Agent) -> None:
 def test_output_from_the_environment_and_colour_only_when_wanted(agent: Agent) -> None:
     def run(*words: str, **variables: str) -> str:
         environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "CLICOLOR_FORCE")}
-        return subprocess.run(command(agent, *words), env=environment | variables, capture_output=True, text=True,
-                              timeout=20, check=True).stdout
+        return subprocess.run(
+            command(agent, *words), env=environment | variables, capture_output=True, text=True, timeout=20, check=True
+        ).stdout
 
     json.loads(run("apps", SHOAL_OUTPUT="json"))
     assert "\x1b" not in run("apps")
@@ -148,47 +220,75 @@ def test_data_on_stdout_and_messages_on_stderr(agent: Agent) -> None:
 
 # ---- exit codes ----
 
+
 def test_exit_codes_of_run(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a program")
     (tmp_path / "broken").write_text("#!/no/such/interpreter\n")
     (tmp_path / "broken").chmod(0o755)
     (tmp_path / "app.py").write_text("raise SystemExit(7)")
-    for words, code in ((["sh", "-c", "exit 3"], 3), ([str(tmp_path / "app.py")], 7), (["sh", "-c", "kill -9 $$"], 137),
-                        (["no-such-program"], 127), ([str(tmp_path / "none.py")], 127), ([str(tmp_path)], 126),
-                        ([str(tmp_path / "text")], 126), ([str(tmp_path / "broken")], 126),
-                        (["--python", "/no/such/python", str(tmp_path / "app.py")], 126), (["--no-such-option"], 125), ([], 125),
-                        (["--timeout", "300ms", "sleep", "60"], 125)):
+    for words, code in (
+        (["sh", "-c", "exit 3"], 3),
+        ([str(tmp_path / "app.py")], 7),
+        (["sh", "-c", "kill -9 $$"], 137),
+        (["no-such-program"], 127),
+        ([str(tmp_path / "none.py")], 127),
+        ([str(tmp_path)], 126),
+        ([str(tmp_path / "text")], 126),
+        ([str(tmp_path / "broken")], 126),
+        (["--python", "/no/such/python", str(tmp_path / "app.py")], 126),
+        (["--no-such-option"], 125),
+        ([], 125),
+        (["--timeout", "300ms", "sleep", "60"], 125),
+    ):
         done = agent.shoal("run", *words, check=False)
         assert done.returncode == code, (words, done.stderr)
         assert (done.stderr != "") == (code in (125, 126, 127))
-    nobody = subprocess.run([str(agent.cluster.bin / "shoal"), "--home", str(tmp_path / "nobody"), "run", "true"],
-                            capture_output=True, check=False, timeout=20)
+    nobody = subprocess.run(
+        [str(agent.cluster.bin / "shoal"), "--home", str(tmp_path / "nobody"), "run", "true"],
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
     assert nobody.returncode == 125
 
 
 def test_exit_codes_of_the_others(agent: Agent, tmp_path: Path) -> None:
     shoal = str(agent.cluster.bin / "shoal")
-    assert subprocess.run([shoal, "--home", str(tmp_path), "status"], capture_output=True, check=False, timeout=20).returncode == 3
-    for words, code in ((["objects", "get", "nothing"], 4), (["apps", "-o", "xml"], 2), ([], 2), (["streams", "status", "nope"], 4),
-                        (["submit", "no-such-program"], 4), (["submit", "--wait", "false"], 8), (["submit", "--wait", "true"], 0),
-                        (["streams", "tail", "readings", "--timeout", "200ms"], 7)):
+    assert (
+        subprocess.run([shoal, "--home", str(tmp_path), "status"], capture_output=True, check=False, timeout=20).returncode == 3
+    )
+    for words, code in (
+        (["objects", "get", "nothing"], 4),
+        (["apps", "-o", "xml"], 2),
+        ([], 2),
+        (["streams", "status", "nope"], 4),
+        (["submit", "no-such-program"], 4),
+        (["submit", "--wait", "false"], 8),
+        (["submit", "--wait", "true"], 0),
+        (["streams", "tail", "readings", "--timeout", "200ms"], 7),
+    ):
         assert agent.shoal(*words, check=False).returncode == code, words
 
 
 def test_a_task_that_no_agent_can_run_is_explained_with_6(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "from shoal import task, wait_on, constraint\n@constraint(labels={'gpu': 'a100'})\n@task(returns=int)\n"
-        "def f():\n    return 1\nwait_on(f())\n")
+        "def f():\n    return 1\nwait_on(f())\n"
+    )
     app = agent.shoal("submit", str(tmp_path / "app.py")).stdout.strip()
     try:
-        done = wait_until(lambda: (lambda d: d if d.returncode == 6 else None)(agent.shoal("explain", app, "1", check=False)), 20,
-                          "the task cannot be placed")
+        done = wait_until(
+            lambda: (lambda d: d if d.returncode == 6 else None)(agent.shoal("explain", app, "1", check=False)),
+            20,
+            "the task cannot be placed",
+        )
         assert "gpu" in done.stdout
     finally:
         agent.shoal("cancel", app)
 
 
 # ---- ids ----
+
 
 def test_ids_are_found_by_prefix_name_and_last(agent: Agent) -> None:
     app = agent.json("apps")["apps"][0]["app"]
@@ -203,9 +303,12 @@ def test_ids_are_found_by_prefix_name_and_last(agent: Agent) -> None:
 
 # ---- waiting, and stopping to wait ----
 
+
 def test_ctrl_c_cancels_run_and_detaches_attach(agent: Agent, tmp_path: Path) -> None:
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    run = subprocess.Popen(command(agent, "run", str(tmp_path / "sleeper.py")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        command(agent, "run", str(tmp_path / "sleeper.py")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert run.stdout is not None and run.stdout.readline() == "up\n"
     run.send_signal(signal.SIGINT)
     assert run.stderr is not None and "cancelling" in run.stderr.read()
@@ -226,6 +329,7 @@ def test_ctrl_c_cancels_run_and_detaches_attach(agent: Agent, tmp_path: Path) ->
 
 
 # ---- destruction ----
+
 
 def test_a_dry_run_destroys_nothing(agent: Agent) -> None:
     for words in (["objects", "rm", "data"], ["streams", "close", "readings"], ["cancel", "last"], ["leave"]):
@@ -269,11 +373,21 @@ def test_destruction_asks_on_a_terminal(agent: Agent, tmp_path: Path) -> None:
 
 # ---- what is written from the table ----
 
+
 def test_completions_and_manual_are_accepted(agent: Agent, tmp_path: Path) -> None:
     script = tmp_path / "complete"
-    for shell, check in (("bash", ["-c", f"source {script}; complete -p shoal; COMP_WORDS=(shoal objects r); COMP_CWORD=2; _shoal; "
-                                         "echo ${COMPREPLY[@]}"]),
-                         ("zsh", ["-f", "-n", str(script)]), ("fish", ["--no-execute", str(script)])):
+    for shell, check in (
+        (
+            "bash",
+            [
+                "-c",
+                f"source {script}; complete -p shoal; COMP_WORDS=(shoal objects r); COMP_CWORD=2; _shoal; "
+                "echo ${COMPREPLY[@]}",
+            ],
+        ),
+        ("zsh", ["-f", "-n", str(script)]),
+        ("fish", ["--no-execute", str(script)]),
+    ):
         script.write_text(agent.shoal("completion", shell).stdout)
         if shutil.which(shell) is None:
             continue
@@ -283,23 +397,41 @@ def test_completions_and_manual_are_accepted(agent: Agent, tmp_path: Path) -> No
             assert "rm" in done.stdout.splitlines()[-1].split()
     assert agent.shoal("completion", "tcsh", check=False).returncode == 2
     if shutil.which("groff") is not None:
-        done = subprocess.run(["groff", "-man", "-ww", "-Tascii"], input=agent.shoal("man").stdout, capture_output=True,
-                              text=True, timeout=20, check=False)
+        done = subprocess.run(
+            ["groff", "-man", "-ww", "-Tascii"],
+            input=agent.shoal("man").stdout,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
         assert done.returncode == 0 and done.stderr == ""
         assert "EXIT STATUS" in re.sub(".\b", "", re.sub("\x1b\\[[0-9;]*m", "", done.stdout))
 
 
 def test_doctor_works_without_an_agent(agent: Agent, tmp_path: Path) -> None:
-    done = subprocess.run([str(agent.cluster.bin / "shoal"), "--home", str(tmp_path / "none"), "doctor", "-o", "json"],
-                          capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [str(agent.cluster.bin / "shoal"), "--home", str(tmp_path / "none"), "doctor", "-o", "json"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     checks = {row["check"]: row for row in json.loads(done.stdout)["checks"]}
-    assert {"disk", "fsync", "open files", "cgroup", "user namespaces", "python", "numpy", "clock", "keys", "agent"} <= set(checks)
+    assert {"disk", "fsync", "open files", "cgroup", "user namespaces", "python", "numpy", "clock", "keys", "agent"} <= set(
+        checks
+    )
     assert checks["agent"]["status"] == "warn" and checks["agent"]["fix"] == "shoal up"
     assert done.returncode == (1 if any(row["status"] == "fail" for row in checks.values()) else 0)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/config.toml").write_text("nmae = 1\n")
-    bad = subprocess.run([str(agent.cluster.bin / "shoal"), "--home", str(tmp_path / "bad"), "doctor"], capture_output=True,
-                         text=True, timeout=30, check=False)
+    bad = subprocess.run(
+        [str(agent.cluster.bin / "shoal"), "--home", str(tmp_path / "bad"), "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert bad.returncode == 1 and "config.toml:1" in bad.stdout
 
 
@@ -320,15 +452,20 @@ def test_doctor_compares_the_members_of_a_region(cluster: Cluster) -> None:
 
 # ---- every example ----
 
+
 class Stage:
     """A user without any agent, in a folder with the files that the examples name."""
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         self.folder = folder
         self.variables = {key: value for key, value in os.environ.items() if not key.startswith(("SHOAL_", "XDG_"))}
-        self.variables |= {"HOME": str(folder / "user"), "PATH": f"{binaries}:{os.environ['PATH']}",
-                           "XDG_STATE_HOME": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config"),
-                           "XDG_RUNTIME_DIR": str(folder / "run")}
+        self.variables |= {
+            "HOME": str(folder / "user"),
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "XDG_RUNTIME_DIR": str(folder / "run"),
+        }
         for name in ("train.py", "pipeline.py"):
             (folder / name).write_text(PROGRAM)
         (folder / "model.bin").write_bytes(b"model")
@@ -336,8 +473,9 @@ class Stage:
 
     def run(self, line: str) -> str:
         """Runs a line of shell; it has to succeed."""
-        done = subprocess.run(["bash", "-c", line], cwd=self.folder, env=self.variables, capture_output=True, text=True,
-                              timeout=60, check=False)
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=self.folder, env=self.variables, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -366,8 +504,15 @@ def test_every_example_runs(agent: Agent, tmp_path: Path) -> None:
                 stage.run("shoal up")
     finally:
         subprocess.run(["bash", "-c", "shoal down"], cwd=tmp_path, env=stage.variables, capture_output=True, check=False)
-    dev = subprocess.Popen(["bash", "-c", "exec " + examples["dev"]], cwd=tmp_path, env=stage.variables, stdout=subprocess.PIPE,
-                           stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    dev = subprocess.Popen(
+        ["bash", "-c", "exec " + examples["dev"]],
+        cwd=tmp_path,
+        env=stage.variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
     assert dev.stdout is not None
     try:
         home = re.search(r"--home (\S+)", dev.stdout.readline()).group(1)
@@ -380,6 +525,7 @@ def test_every_example_runs(agent: Agent, tmp_path: Path) -> None:
 
 # ---- settings while it runs ----
 
+
 def test_sighup_reads_the_settings_again(cluster: Cluster) -> None:
     one = cluster.found("one", start=False)
     (one.home / "config.toml").write_text('name = "one"\nlog_level = "info"\nregion = "root"\n')
@@ -390,15 +536,31 @@ def test_sighup_reads_the_settings_again(cluster: Cluster) -> None:
     wait_until(lambda: "changed: log_level; need a restart: name" in one.log_text(), 10, "the settings are read")
     (one.home / "config.toml").write_text('log_levle = "debug"\n')
     one.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: 'config.toml:1: there is no setting "log_levle"; did you mean "log_level"?' in one.log_text(), 10, "the slip is named")
+    wait_until(
+        lambda: 'config.toml:1: there is no setting "log_levle"; did you mean "log_level"?' in one.log_text(),
+        10,
+        "the slip is named",
+    )
     assert one.shoal("status", check=False).returncode == 0
 
 
 # ---- speed ----
 
+
 def test_reading_commands_answer_quickly(agent: Agent) -> None:
     # The goal is 20 ms; a machine that builds something else at the same time gets four times that.
-    for words in (["status"], ["agents"], ["topology"], ["apps"], ["tasks"], ["objects"], ["streams"], ["sources"], ["logs"], ["version"]):
+    for words in (
+        ["status"],
+        ["agents"],
+        ["topology"],
+        ["apps"],
+        ["tasks"],
+        ["objects"],
+        ["streams"],
+        ["sources"],
+        ["logs"],
+        ["version"],
+    ):
         times = []
         for _ in range(9):
             begin = time.perf_counter()

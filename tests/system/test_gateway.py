@@ -97,8 +97,13 @@ def test_a_gateway_can_be_switched_off_and_its_port_be_taken(cluster: Cluster) -
     quiet = cluster.found("quiet", http="none")
     assert quiet.json("status")["http"] == ""
     for value, words in ((address, ("in use", address, "--http")), ("nonsense", ("nonsense", "--http"))):
-        done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(cluster.directory / "c"), "--http", value],
-                              capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [str(cluster.bin / "shoald"), "--home", str(cluster.directory / "c"), "--http", value],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
         assert done.returncode == 1
         for word in words:
             assert word in done.stderr

@@ -39,7 +39,7 @@ def test_output_of_tasks_is_collected_from_the_agents_that_ran_them(three_levels
         assert f"[{number} {name}] err {int(number) - 1}\n" in done.stderr
 
     driver = edge.shoal("logs", "last")
-    assert "driver says 40" in driver.stdout and "driver warns\n" == driver.stderr and "out" not in driver.stdout
+    assert "driver says 40" in driver.stdout and driver.stderr == "driver warns\n" and "out" not in driver.stdout
 
     rows = lines_of(edge.shoal("logs", "--tasks", "-o", "jsonl").stdout)
     assert len(rows) == 80
@@ -62,10 +62,15 @@ def test_output_of_tasks_is_collected_from_the_agents_that_ran_them(three_levels
 def test_following_ends_with_the_application(cluster: Cluster, program, tmp_path) -> None:
     agent = cluster.found("one", computing_units=2)
     gate = tmp_path / "gate"
-    app = agent.shoal("submit", program(
-        "import os, time\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f(i):\n    print('line', i, flush=True)\n"
-        f"    while i == 2 and not os.path.exists({str(gate)!r}):\n        time.sleep(0.02)\n    return i\n"
-        "wait_on([f(i) for i in range(4)])\nprint('end')\n")).stdout.strip()
+    app = agent.shoal(
+        "submit",
+        program(
+            "import os, time\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f(i):\n"
+            "    print('line', i, flush=True)\n"
+            f"    while i == 2 and not os.path.exists({str(gate)!r}):\n        time.sleep(0.02)\n    return i\n"
+            "wait_on([f(i) for i in range(4)])\nprint('end')\n"
+        ),
+    ).stdout.strip()
     words = [str(cluster.bin / "shoal"), "--home", str(agent.home), "logs", app]
     tasks = subprocess.Popen([*words, "all", "-f"], stdout=subprocess.PIPE, text=True)
     driver = subprocess.Popen([*words, "-f"], stdout=subprocess.PIPE, text=True)

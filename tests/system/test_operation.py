@@ -44,8 +44,9 @@ def test_junk_on_every_port_is_survived(cluster: Cluster) -> None:
 
 def test_a_second_daemon_on_the_same_home_is_refused(cluster: Cluster) -> None:
     agent = cluster.found("a")
-    done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(agent.home)], capture_output=True, text=True,
-                          timeout=20, check=False)
+    done = subprocess.run(
+        [str(cluster.bin / "shoald"), "--home", str(agent.home)], capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.returncode == 1
     assert "already uses" in done.stderr
     assert alive(agent)
@@ -54,16 +55,26 @@ def test_a_second_daemon_on_the_same_home_is_refused(cluster: Cluster) -> None:
 def test_a_port_in_use_is_named(cluster: Cluster) -> None:
     agent = cluster.found("a")
     port = agent.json("status")["endpoint"].rsplit(":", 1)[1]
-    done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(cluster.directory / "b"), "--listen", f"127.0.0.1:{port}"],
-                          capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [str(cluster.bin / "shoald"), "--home", str(cluster.directory / "b"), "--listen", f"127.0.0.1:{port}"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert done.returncode == 1
     assert port in done.stderr
 
 
 def test_an_unknown_setting_and_value_are_refused(cluster: Cluster) -> None:
     for flags, expected in ((["--nmae", "x"], "nmae"), (["--preset", "wifi"], "lan|wan|radio")):
-        done = subprocess.run([str(cluster.bin / "shoald"), "--home", str(cluster.directory / "h"), *flags],
-                              capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [str(cluster.bin / "shoald"), "--home", str(cluster.directory / "h"), *flags],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
         assert done.returncode == 2
         assert expected in done.stderr
 

@@ -18,7 +18,7 @@ from cluster import Cluster, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 BINARIES = Path(os.environ.get("SHOAL_BIN", ROOT / "build/dev/bin"))
 
-PROGRAM = '''
+PROGRAM = """
 import os, sys, time
 import pycompss.interactive as ipycompss
 from pycompss.api.api import *
@@ -121,7 +121,7 @@ table = str(ipycompss.resources_status())
 assert "one" in table and "two" in table
 assert "->" in str(ipycompss.complete_task_graph())
 print("all is well", sys.argv[1:])
-'''
+"""
 
 
 def test_the_whole_surface_over_two_agents(cluster: Cluster, program, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def test_the_answer_is_the_same_when_workers_are_killed(three_levels: Cluster, p
 def test_the_exit_code_is_the_programs(cluster: Cluster, program) -> None:
     agent = cluster.found("one")
     assert agent.shoal("run", program("raise SystemExit(7)"), check=False).returncode == 7
-    failing = program("from shoal import task, wait_on\n@task(returns=int)\ndef f():\n    raise KeyError('gone')\nwait_on(f())\n")
+    failing = program(
+        "from shoal import task, wait_on\n@task(returns=int)\ndef f():\n    raise KeyError('gone')\nwait_on(f())\n"
+    )
     done = agent.shoal("run", failing, check=False)
     assert done.returncode == 1
     assert "KeyError" in done.stderr and "gone" in done.stderr
@@ -76,16 +78,24 @@ def test_the_exit_code_is_the_programs(cluster: Cluster, program) -> None:
 
 def test_a_constraint_nobody_meets_is_refused_with_what_there_is(cluster: Cluster, program) -> None:
     agent = cluster.found("one", computing_units=1)
-    done = agent.shoal("run", program(
-        "from shoal import task, wait_on, constraint\n@constraint(labels={'gpu': 'a100'})\n@task(returns=int)\n"
-        "def f():\n    return 1\nwait_on(f())\n"), check=False, timeout=60)
+    done = agent.shoal(
+        "run",
+        program(
+            "from shoal import task, wait_on, constraint\n@constraint(labels={'gpu': 'a100'})\n@task(returns=int)\n"
+            "def f():\n    return 1\nwait_on(f())\n"
+        ),
+        check=False,
+        timeout=60,
+    )
     assert done.returncode != 0
     assert "gpu" in done.stderr
 
 
 def test_files_objects_and_exceptions_travel(three_levels: Cluster, program, tmp_path) -> None:
     (tmp_path / "in.txt").write_text("hello")
-    done = three_levels.agents["edge-1"].shoal("run", program(f"""
+    done = three_levels.agents["edge-1"].shoal(
+        "run",
+        program(f"""
 import os
 os.chdir({str(tmp_path)!r})
 from shoal import task, wait_on, wait_on_file, FILE_IN, FILE_OUT, FILE_INOUT, INOUT
@@ -112,14 +122,20 @@ for _ in range(3):
     grow(numbers)
 print(wait_on(numbers))
 print(int(wait_on(ones(100000)).sum()))
-"""))
+"""),
+    )
     assert done.stdout.splitlines() == ["HELLO WORLD", "[0, 1, 2, 3]", "100000"]
 
 
 def test_cancel_stops_the_driver_and_its_tasks(cluster: Cluster, program) -> None:
     agent = cluster.found("one", computing_units=1)
-    app = agent.shoal("submit", program(
-        "import time\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f():\n    time.sleep(600)\n    return 1\nwait_on(f())\n")).stdout.strip()
+    app = agent.shoal(
+        "submit",
+        program(
+            "import time\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f():\n    time.sleep(600)\n"
+            "    return 1\nwait_on(f())\n"
+        ),
+    ).stdout.strip()
     wait_until(lambda: agent.json("status")["attempts_running"], 20, "the task runs")
     agent.shoal("cancel", app)
     wait_until(lambda: not agent.json("status")["attempts_running"], 20, "the task is gone")
@@ -128,19 +144,29 @@ def test_cancel_stops_the_driver_and_its_tasks(cluster: Cluster, program) -> Non
 
 def test_pycompss_programs_run(cluster: Cluster, program) -> None:
     agent = cluster.found("one")
-    done = agent.shoal("run", program(
-        "from pycompss.api.task import task\nfrom pycompss.api.parameter import *\nfrom pycompss.api.api import compss_wait_on, compss_barrier\n"
-        "@task(returns=int)\ndef increment(value):\n    return value + 1\n"
-        "value = 0\nfor _ in range(5):\n    value = increment(value)\ncompss_barrier()\nprint(compss_wait_on(value))\n"))
+    done = agent.shoal(
+        "run",
+        program(
+            "from pycompss.api.task import task\nfrom pycompss.api.parameter import *\n"
+            "from pycompss.api.api import compss_wait_on, compss_barrier\n"
+            "@task(returns=int)\ndef increment(value):\n    return value + 1\n"
+            "value = 0\nfor _ in range(5):\n    value = increment(value)\ncompss_barrier()\nprint(compss_wait_on(value))\n"
+        ),
+    )
     assert done.stdout.strip() == "5"
 
 
 def test_nested_tasks(cluster: Cluster, program) -> None:
     agent = cluster.found("one", computing_units=1)
-    done = agent.shoal("run", program(
-        "from shoal import task, wait_on\n@task(returns=int)\ndef leaf(i):\n    return i * i\n"
-        "@task(returns=int)\ndef tree(n):\n    return sum(wait_on([leaf(i) for i in range(n)]))\n"
-        "print(wait_on([tree(5), tree(6)]))\n"), timeout=60)
+    done = agent.shoal(
+        "run",
+        program(
+            "from shoal import task, wait_on\n@task(returns=int)\ndef leaf(i):\n    return i * i\n"
+            "@task(returns=int)\ndef tree(n):\n    return sum(wait_on([leaf(i) for i in range(n)]))\n"
+            "print(wait_on([tree(5), tree(6)]))\n"
+        ),
+        timeout=60,
+    )
     assert done.stdout.strip() == "[30, 55]"
 
 

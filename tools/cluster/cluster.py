@@ -57,8 +57,9 @@ def namespaces_available() -> bool:
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
     if made.returncode != 0:
         return False
-    linked = subprocess.run(["ip", "-n", probe, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"],
-                            capture_output=True, check=False)
+    linked = subprocess.run(
+        ["ip", "-n", probe, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"], capture_output=True, check=False
+    )
     subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return linked.returncode == 0
 
@@ -130,18 +131,24 @@ class Agent:
         log = (self.home / "shoald.log").open("ab")
         self.process = subprocess.Popen(
             [*self.prefix(), str(self.cluster.bin / "shoald"), "--home", str(self.home), *self.settings],
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.cluster.environment() | self.variables,
-            start_new_session=True)
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=self.cluster.environment() | self.variables,
+            start_new_session=True,
+        )
         log.close()
         if wait:
             self.wait_ready()
 
     def wait_ready(self, timeout: float = 20) -> None:
         """Waits until the agent answers requests."""
+
         def ready() -> bool:
             if self.process is not None and self.process.poll() is not None:
                 raise SystemExit(f"{self.name} did not start:\n{self.log_text()[-3000:]}")
             return (self.home / "run/ready").exists() and self.shoal("status", check=False).returncode == 0
+
         wait_until(ready, timeout, f"{self.name} is ready")
 
     def log_text(self) -> str:
@@ -204,8 +211,16 @@ class Cluster:
             agent.start()
         return agent
 
-    def join(self, name: str, through: Agent, *, child_region: str = "", start: bool = True, issuer: Agent | None = None,
-             **settings: Any) -> Agent:
+    def join(
+        self,
+        name: str,
+        through: Agent,
+        *,
+        child_region: str = "",
+        start: bool = True,
+        issuer: Agent | None = None,
+        **settings: Any,
+    ) -> Agent:
         """One more agent, in the region of `through` or in `child_region` below it."""
         agent = self._new(name, settings)
         token_of = issuer or through

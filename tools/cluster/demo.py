@@ -27,7 +27,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 for folder in ("examples/python", "sdk/python"):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / folder))
 
-from cluster import SOURCE, SWITCH_ADDRESS, Agent, Cluster, ClusterError, namespaces_available, run, started, wait_until
+from cluster import (  # noqa: E402
+    SOURCE,
+    SWITCH_ADDRESS,
+    Agent,
+    Cluster,
+    ClusterError,
+    namespaces_available,
+    run,
+    started,
+    wait_until,
+)
 
 DATASET = "vega-datasets==0.9.0"
 FILES = {"seattle": "seattle-temps.csv", "san-francisco": "sf-temps.csv"}
@@ -74,8 +84,11 @@ def start_broker(prefix: list[str], address: str, directory: Path) -> tuple[subp
         port = probe.getsockname()[1]
     config = directory / "mosquitto.conf"
     config.write_text(f"listener {port} {address}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n")
-    broker = subprocess.Popen([*prefix, "/usr/sbin/mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL,
-                              stderr=(directory / "mosquitto.log").open("wb"))
+    broker = subprocess.Popen(
+        [*prefix, "/usr/sbin/mosquitto", "-c", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=(directory / "mosquitto.log").open("wb"),
+    )
     probe = [*prefix, "mosquitto_pub", "-h", address, "-p", str(port), "-t", "probe", "-m", "x"]
     wait_until(lambda: run(probe, check=False).returncode == 0, 10, "mosquitto answers")
     return broker, port
@@ -83,8 +96,12 @@ def start_broker(prefix: list[str], address: str, directory: Path) -> tuple[subp
 
 def replay(prefix: list[str], address: str, port: int, city: str, payloads: list[bytes]) -> None:
     """Publishes the payloads with QoS 1, spread over PACE_S seconds."""
-    publisher = subprocess.Popen([*prefix, "mosquitto_pub", "-h", address, "-p", str(port), "-t", f"sensors/{city}", "-q", "1", "-l"],
-                                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    publisher = subprocess.Popen(
+        [*prefix, "mosquitto_pub", "-h", address, "-p", str(port), "-t", f"sensors/{city}", "-q", "1", "-l"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     assert publisher.stdin is not None
     begin = time.monotonic()
     for i, payload in enumerate(payloads):
@@ -196,7 +213,9 @@ def play(cluster: Cluster, feeds: dict[str, list[bytes]], directory: Path, out: 
     say(f"readings: {', '.join(f'{len(feed)} of {city}' for city, feed in feeds.items())} (PyPI {DATASET})")
     agents = build_hierarchy(cluster)
     driver = agents["cloud-1"]
-    tree = wait_until(lambda: (lambda t: t if count_agents(t) == len(agents) else None)(driver.json("topology")), 20, "all agents in the tree")
+    tree = wait_until(
+        lambda: (lambda t: t if count_agents(t) == len(agents) else None)(driver.json("topology")), 20, "all agents in the tree"
+    )
     say(f"{len(agents)} agents stand in three levels ({where}):")
     print_tree(tree)
 
@@ -207,10 +226,15 @@ def play(cluster: Cluster, feeds: dict[str, list[bytes]], directory: Path, out: 
         for name, city in (("edge-1", "seattle"), ("edge-2", "san-francisco")):
             add_source(agents[name], f"mqtt://{broker_address}:{port}", city)
         say(f"mosquitto at port {port}; a sensor is attached to each edge agent")
-        app = driver.json("submit", str(SOURCE / "examples/python/city_temperatures.py"), "--run", f"demo-{os.getpid()}", "--url", url)["app"]
+        app = driver.json(
+            "submit", str(SOURCE / "examples/python/city_temperatures.py"), "--run", f"demo-{os.getpid()}", "--url", url
+        )["app"]
         say(f"application {app[:8]} submitted to cloud-1; its tasks may run anywhere")
         wait_until(lambda: running_on(cluster, "watch_seattle") and running_on(cluster, "gather_weeks"), 30, "stream tasks run")
-        replays = [threading.Thread(target=replay, args=(prefix, broker_address, port, city, feed), daemon=True) for city, feed in feeds.items()]
+        replays = [
+            threading.Thread(target=replay, args=(prefix, broker_address, port, city, feed), daemon=True)
+            for city, feed in feeds.items()
+        ]
         for thread in replays:
             thread.start()
         begin = time.monotonic()
@@ -248,15 +272,32 @@ def add_source(agent: Agent, url: str, city: str) -> None:
         "shoal.disconnect()\n"
     )
     environment = os.environ | {"PYTHONPATH": str(SOURCE / "sdk/python")}
-    done = subprocess.run([sys.executable, "-c", program, agent.socket, url, f"sensors/{city}", f"sensor-{city}"],
-                          env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, agent.socket, url, f"sensors/{city}", f"sensor-{city}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     if done.returncode != 0:
         raise ClusterError(done.stderr)
-    wait_until(lambda: any(row.get("state") == "connected" for row in agent.json("sources")["sources"]), 10, "the source is connected")
+    wait_until(
+        lambda: any(row.get("state") == "connected" for row in agent.json("sources")["sources"]), 10, "the source is connected"
+    )
 
 
-def report(cluster: Cluster, driver: Agent, app: str, code: subprocess.CompletedProcess[str], feeds: dict[str, list[bytes]],
-           out: Path, victim: str, recovery: float, took: float) -> int:
+def report(
+    cluster: Cluster,
+    driver: Agent,
+    app: str,
+    code: subprocess.CompletedProcess[str],
+    feeds: dict[str, list[bytes]],
+    out: Path,
+    victim: str,
+    recovery: float,
+    took: float,
+) -> int:
     """Compares, counts, draws; the exit code of the demo."""
     os.environ.pop("SHOAL_SOCKET", None)
     from city_temperatures import ALIAS, sequential_models, yearly_swing
@@ -272,18 +313,25 @@ def report(cluster: Cluster, driver: Agent, app: str, code: subprocess.Completed
     stored = cluster.agents["cloud-2"].shoal("objects", "locate", ALIAS, check=False).stdout
     print()
     for city, (model, (low, high)) in result["models"].items():
-        print(f"  {city:14} mean {model[0]:6.2f} °C, yearly swing {yearly_swing(model):5.2f} °C (90 %: {low:.2f} … {high:.2f}),"
-              f" from {result['blocks'][city]} weeks")
+        print(
+            f"  {city:14} mean {model[0]:6.2f} °C, yearly swing {yearly_swing(model):5.2f} °C (90 %: {low:.2f} … {high:.2f}),"
+            f" from {result['blocks'][city]} weeks"
+        )
     print(f"  sequential computation of the same readings: {'EQUAL' if equal else 'DIFFERENT ' + json.dumps(expected)}")
-    print(f"  the model is the object behind alias {ALIAS} ({result['receipt']}), read through cloud-2: {'yes' if stored else 'NO'}")
+    read = "yes" if stored else "NO"
+    print(f"  the model is the object behind alias {ALIAS} ({result['receipt']}), read through cloud-2: {read}")
     print()
     readings = [counts for counts in result["readings"] if counts]
-    print(f"  readings in: {sum(counts['readings'] for counts in readings)} by the last run of each watcher, {sum(counts['broken'] for counts in readings)} broken")
+    taken, broken = (sum(counts[key] for counts in readings) for key in ("readings", "broken"))
+    print(f"  readings in: {taken} by the last run of each watcher, {broken} broken")
     for row in driver.json("streams")["streams"]:
         print(f"  stream {row['name']:24} {row.get('records', '-')!s:>7} records")
     tasks = driver.json("tasks", app, "--limit", "10000")["tasks"]
     finished = {name: agent.json("status")["attempts_finished"] for name, agent in cluster.agents.items() if agent.process}
-    print(f"  tasks: {len(tasks)} in {took:.1f} s;  run by " + ", ".join(f"{name} {count}" for name, count in sorted(finished.items())))
+    print(
+        f"  tasks: {len(tasks)} in {took:.1f} s;  run by "
+        + ", ".join(f"{name} {count}" for name, count in sorted(finished.items()))
+    )
     print(f"  recovered: {victim} was killed, its stream task ran again elsewhere after {recovery:.2f} s")
     for name in ("graph", "timeline"):
         (out / f"{name}.svg").write_text(driver.shoal(name, app).stdout)

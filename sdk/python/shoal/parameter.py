@@ -25,10 +25,10 @@ class TYPE(Enum):
     DICTIONARY = "dictionary"
     STREAM = "stream"
 
-    BOOLEAN = CHAR = BYTE = SHORT = INT = LONG = FLOAT = DOUBLE = STRING = STRING_64 = "object"
-    PSCO = EXTERNAL_PSCO = BINDING_OBJECT = NULL = ENUM = "object"
-    EXTERNAL_STREAM = "stream"
-    DICT_COLLECTION = "dictionary"
+    BOOLEAN = CHAR = BYTE = SHORT = INT = LONG = FLOAT = DOUBLE = STRING = STRING_64 = "object"  # noqa: PIE796
+    PSCO = EXTERNAL_PSCO = BINDING_OBJECT = NULL = ENUM = "object"  # noqa: PIE796
+    EXTERNAL_STREAM = "stream"  # noqa: PIE796
+    DICT_COLLECTION = "dictionary"  # noqa: PIE796
 
 
 class DIRECTION(IntEnum):

@@ -249,7 +249,7 @@ def _run_in_python(
 
 # The packed outputs of the common case: inline arguments that are not tracked, at most one result. None, before anything
 # was called, when the attempt is of another kind. `general` packs results of any kind.
-run_simple: Callable[[Callable, list, int, Any, Callable[[Any, bool], bytes]], "bytes | None"] = (
+run_simple: Callable[[Callable, list, int, Any, Callable[[Any, bool], bytes]], bytes | None] = (
     _run_in_python if native is None else native.run
 )
 

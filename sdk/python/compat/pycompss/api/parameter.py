@@ -1,4 +1,4 @@
 """All names that describe parameters."""
 
-from shoal.parameter import *
+from shoal.parameter import *  # noqa: F403
 from shoal.parameter import __all__ as __all__

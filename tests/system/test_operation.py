@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -149,3 +150,40 @@ def test_an_idle_agent_is_small_and_quiet(cluster: Cluster) -> None:
     anonymous = int(re.search(r"RssAnon:\s+(\d+)", status).group(1))
     assert resident <= 32 * 1024
     assert anonymous <= 8 * 1024
+
+
+def test_the_service_manager_is_told_and_sigterm_ends_the_agent(cluster: Cluster) -> None:
+    address = cluster.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(20)
+        agent = cluster.found("a", start=False)
+        agent.variables["NOTIFY_SOCKET"] = str(address)
+        agent.start()
+        assert manager.recv(100) == b"READY=1"
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert agent.process.wait(20) == 0
+        agent.process = None
+
+
+def test_sigterm_gives_running_tasks_back(cluster: Cluster, program) -> None:
+    first = cluster.found("a", computing_units=1)
+    second = cluster.join("b", first, computing_units=2)
+    wait_until(lambda: first.json("status")["members"] == 2, 15, "two members")
+    app = first.shoal(
+        "submit",
+        program(
+            "import time\nfrom shoal import task, wait_on\n@task(returns=int)\ndef f(i):\n    time.sleep(0.3)\n"
+            "    return i\nprint(sum(wait_on([f(i) for i in range(24)])))\n"
+        ),
+    ).stdout.strip()
+    wait_until(lambda: second.json("status")["attempts_running"], 20, "b has work")
+    assert second.process is not None
+    second.process.send_signal(signal.SIGTERM)
+    assert second.process.wait(20) == 0
+    second.process = None
+    wait_until(lambda: "member left" in first.log_text(), 5, "b has left, not died")
+    done = first.shoal("attach", app, timeout=60)
+    assert done.stdout.strip() == str(sum(range(24)))

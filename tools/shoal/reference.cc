@@ -99,7 +99,7 @@ std::string bash_completion() {
   return out + "  esac\n}\ncomplete -o default -F _shoal shoal\n";
 }
 
-std::string quoted(std::string_view text) {
+std::string shell_quoted(std::string_view text) {
   std::string out;
   for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return "'" + out + "'";
@@ -110,7 +110,7 @@ std::string zsh_completion() {
   std::set<std::string_view> seen;
   for (const auto& command : commands()) {
     if (seen.insert(first_word(command.name)).second)
-      out += "    " + quoted(fmt::format("{}:{}", first_word(command.name), command.summary)) + "\n";
+      out += "    " + shell_quoted(fmt::format("{}:{}", first_word(command.name), command.summary)) + "\n";
   }
   out +=
       "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    return\n  fi\n"
@@ -133,15 +133,17 @@ std::string fish_completion() {
     const auto second = second_word(command.name);
     std::string when = fmt::format("__fish_seen_subcommand_from {}", first);
     if (second.empty()) {
-      out += fmt::format("complete -c shoal -n __fish_use_subcommand -a {} -d {}\n", first, quoted(command.summary));
+      out +=
+          fmt::format("complete -c shoal -n __fish_use_subcommand -a {} -d {}\n", first, shell_quoted(command.summary));
     } else {
-      out += fmt::format("complete -c shoal -n {} -a {} -d {}\n", quoted(when), second, quoted(command.summary));
+      out += fmt::format("complete -c shoal -n {} -a {} -d {}\n", shell_quoted(when), second,
+                         shell_quoted(command.summary));
       when += fmt::format("; and __fish_seen_subcommand_from {}", second);
     }
     for (const auto& option : options_of(command)) {
-      out += fmt::format("complete -c shoal -n {} -l {}{}{} -d {}\n", quoted(when), option.name,
+      out += fmt::format("complete -c shoal -n {} -l {}{}{} -d {}\n", shell_quoted(when), option.name,
                          option.letter == 0 ? "" : fmt::format(" -s {}", option.letter),
-                         option.argument.empty() ? "" : " -r", quoted(option.help));
+                         option.argument.empty() ? "" : " -r", shell_quoted(option.help));
     }
   }
   return out;

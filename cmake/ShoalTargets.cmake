@@ -82,7 +82,7 @@ function(shoal_test name)
   file(GLOB sources CONFIGURE_DEPENDS "*.cc")
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} gtest gtest_main gmock)
-  # What is tested is optimised, the test itself is compiled twice as fast without.
+  # What is tested is optimised; the test itself need not be, and compiles faster so.
   target_compile_options(${name} PRIVATE -O0)
   add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS})
   if(ARG_LABEL MATCHES "^(unit|contract)$")

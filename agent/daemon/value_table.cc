@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +11,8 @@
 #include <cstring>
 #include <filesystem>
 #include <utility>
+
+#include "protocol/base/id.h"
 
 namespace shoal::daemon {
 namespace {
@@ -26,24 +30,70 @@ std::string file_name_for(std::string key) {
   return key;
 }
 
+Result<> make_directories(const std::string& dir) {
+  std::error_code error;
+  fs::create_directories(dir, error);
+  if (error) return fail(Code::kUnavailable, fmt::format("cannot make the directory {}: {}", dir, error.message()));
+  return {};
+}
+
+// The lock of a directory that exists and is this user's; an invalid descriptor when somebody else has it, or it is not.
+executor::Fd lock_directory(const std::string& dir) {
+  executor::Fd fd(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat opened = {};
+  struct stat named = {};
+  if (!fd.valid() || ::fstat(fd.get(), &opened) != 0 || opened.st_uid != ::geteuid()) return {};
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return {};
+  // A sweep may have removed it, and its owner made it anew, between the opening and the lock.
+  const bool same =
+      ::lstat(dir.c_str(), &named) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+  return same ? std::move(fd) : executor::Fd();
+}
+
+// "shoal-" and an agent's id in hexadecimal: nothing else is ours to remove.
+bool is_arena_name(std::string_view name) {
+  constexpr std::string_view kPrefix = "shoal-";
+  return name.starts_with(kPrefix) && name.size() == kPrefix.size() + 2 * AgentId::kSize &&
+         name.find_first_not_of("0123456789abcdef", kPrefix.size()) == std::string_view::npos;
+}
+
+void sweep_siblings(const fs::path& arena) {
+  std::error_code error;
+  for (fs::directory_iterator it(arena.parent_path(), error), end; !error && it != end; it.increment(error)) {
+    if (it->path() == arena || !is_arena_name(it->path().filename().string())) continue;
+    const executor::Fd lock = lock_directory(it->path().string());
+    std::error_code ignored;
+    if (lock.valid()) fs::remove_all(it->path(), ignored);
+  }
+}
+
+constexpr int kLockTries = 100;  // each lost to a sweep by another agent that starts
+
 }  // namespace
 
 Result<ValueTable> ValueTable::open(std::string arena_dir, std::string files_dir) {
-  std::error_code error;
-  fs::remove_all(arena_dir, error);
-  for (const auto& dir : {arena_dir, files_dir}) {
-    fs::create_directories(dir, error);
-    if (error) return fail(Code::kUnavailable, fmt::format("cannot make the directory {}: {}", dir, error.message()));
+  if (auto made = make_directories(files_dir); !made) return tl::unexpected<Error>(made.error());
+  executor::Fd lock;
+  for (int tries = 0; !lock.valid(); ++tries) {
+    if (tries == kLockTries)
+      return fail(Code::kUnavailable, fmt::format("cannot lock {}: another process holds it", arena_dir));
+    std::error_code ignored;
+    fs::remove_all(arena_dir, ignored);
+    if (auto made = make_directories(arena_dir); !made) return tl::unexpected<Error>(made.error());
+    lock = lock_directory(arena_dir);
   }
-  fs::permissions(arena_dir, fs::perms::owner_all, error);
-  return ValueTable(std::move(arena_dir), std::move(files_dir));
+  std::error_code ignored;
+  fs::permissions(arena_dir, fs::perms::owner_all, ignored);
+  sweep_siblings(arena_dir);
+  return ValueTable(std::move(arena_dir), std::move(lock), std::move(files_dir));
 }
 
-ValueTable::ValueTable(std::string arena_dir, std::string files_dir)
-    : arena_dir_(std::move(arena_dir)), files_dir_(std::move(files_dir)) {}
+ValueTable::ValueTable(std::string arena_dir, executor::Fd lock, std::string files_dir)
+    : arena_dir_(std::move(arena_dir)), lock_(std::move(lock)), files_dir_(std::move(files_dir)) {}
 
 ValueTable::ValueTable(ValueTable&& other) noexcept
     : arena_dir_(std::exchange(other.arena_dir_, {})),
+      lock_(std::move(other.lock_)),
       files_dir_(std::move(other.files_dir_)),
       values_(std::move(other.values_)),
       created_(other.created_) {}

@@ -11,6 +11,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "agent/executor/process.h"
 #include "protocol/base/result.h"
 #include "protocol/wire/client.h"
 
@@ -18,7 +19,9 @@ namespace shoal::daemon {
 
 class ValueTable {
  public:
-  // Makes both directories. An arena that an earlier life of this agent left behind is emptied.
+  // Makes both directories and holds a lock on the arena for as long as this lives. An arena that an earlier life of
+  // this agent left behind is emptied, and so are its siblings ("shoal-…" next to it, of this user) that no living
+  // agent holds: an agent that was killed and never came back would keep that memory until the host restarts.
   static Result<ValueTable> open(std::string arena_dir, std::string files_dir);
   // Removes the arena. Files stay for the next start to clear.
   ~ValueTable();
@@ -51,8 +54,9 @@ class ValueTable {
   std::size_t size() const { return values_.size(); }
 
  private:
-  ValueTable(std::string arena_dir, std::string files_dir);
+  ValueTable(std::string arena_dir, executor::Fd lock, std::string files_dir);
   std::string arena_dir_;
+  executor::Fd lock_;  // of the arena's directory
   std::string files_dir_;
   std::unordered_map<std::string, client::Value> values_;
   std::uint64_t created_ = 0;

@@ -152,6 +152,25 @@ def test_an_idle_agent_is_small_and_quiet(cluster: Cluster) -> None:
     assert anonymous <= 8 * 1024
 
 
+def test_the_memory_of_a_killed_agent_is_freed_by_the_next_one(cluster: Cluster, tmp_path: Path) -> None:
+    victim, living = cluster.found("victim"), cluster.found("living")
+    arenas = {
+        agent.name: Path("/dev/shm") / f"shoal-{json.loads((agent.home / 'run/ready').read_text())['agent']}"
+        for agent in (victim, living)
+    }
+    foreign = Path("/dev/shm") / f"shoal-notes-{tmp_path.name}"
+    foreign.mkdir()
+    try:
+        victim.kill()
+        assert arenas["victim"].is_dir()
+        cluster.found("next")
+        assert not arenas["victim"].exists()
+        assert arenas["living"].is_dir(), "its owner lives"
+        assert foreign.is_dir(), "no agent made it"
+    finally:
+        foreign.rmdir()
+
+
 def test_the_service_manager_is_told_and_sigterm_ends_the_agent(cluster: Cluster) -> None:
     address = cluster.directory / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

@@ -113,6 +113,7 @@ class Agent:
     address: str = "127.0.0.1"
     variables: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    arena: Path | None = None
 
     def shoal(self, *arguments: str, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs `shoal` against this agent."""
@@ -164,6 +165,7 @@ class Agent:
     def kill(self) -> None:
         """SIGKILL, as a power cut of the process."""
         assert self.process is not None
+        self.arena = Path("/dev/shm") / f"shoal-{json.loads((self.home / 'run/ready').read_text())['agent']}"
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
@@ -250,6 +252,8 @@ class Cluster:
         for agent in reversed(list(self.agents.values())):
             with contextlib.suppress(ProcessLookupError):
                 agent.stop()
+            if agent.arena is not None:  # a killed agent's values stay until another one of this user starts
+                shutil.rmtree(agent.arena, ignore_errors=True)
         if self.network is not None:
             self.network.close()
         if self.own:

@@ -1,5 +1,7 @@
 // What this agent tells about its load: its state to its region, and, as a head, summaries upward and downward. Sent
-// when it changed enough for somebody to decide differently, and never more often than every half second.
+// when it changed enough for somebody to decide differently, and never more often than every half second. A queue is
+// told at once; units that are taken or free again only once they have stayed so: every telling floods the region, and
+// a short task is over before anybody could act on it.
 #include <algorithm>
 
 #include "scheduler/impl.h"
@@ -9,6 +11,7 @@ namespace shoal::scheduler {
 namespace {
 
 constexpr Duration kGossipEvery = milliseconds(500);
+constexpr Duration kLoadHold = milliseconds(250);
 constexpr Duration kSummariesEvery = seconds(1);
 
 bool differs(std::uint64_t a, std::uint64_t b, std::uint64_t whole) {
@@ -73,17 +76,27 @@ void Scheduler::Impl::update_gossip() {
   const std::uint64_t total64 = worker.ledger().total64();
   const std::uint64_t used64 = std::min(worker.ledger().used64() + worker.waiting64(), total64);
   const std::uint64_t queued = queues.size() + worker.waiting();
-  const bool load_changed =
-      differs(used64, last_state.used64, total64) || differs(queued, last_state.queued, last_state.queued);
-  state_stale = state_stale || !gossiped || load_changed || peers_changed;
-  summaries_stale = is_head() && (summaries_stale || load_changed || peers_changed);
+  const bool load_changed = differs(used64, last_state.used64, total64);
+  const bool queue_changed = differs(queued, last_state.queued, last_state.queued);
+  const bool others_changed = peers_changed && is_head();
+  if (!gossiped || (queue_changed && queued > last_state.queued)) {
+    state_due = std::min(state_due, gossip_at);
+  } else if (state_due == Instant::never() && (load_changed || queue_changed || others_changed || resources_changed)) {
+    state_due = std::max(gossip_at, now + kLoadHold);
+  }
+  if (!is_head()) {
+    summaries_due = Instant::never();
+  } else if (summaries_due == Instant::never() && (load_changed || queue_changed || peers_changed)) {
+    summaries_due = std::max(summaries_at, now + kLoadHold);
+  }
+  resources_changed = false;
   peers_changed = false;
-  if (state_stale && now >= gossip_at) tell_state();
-  if (summaries_stale && now >= summaries_at) tell_summaries();
+  if (now >= state_due) tell_state();
+  if (now >= summaries_due) tell_summaries();
 }
 
 void Scheduler::Impl::tell_state() {
-  state_stale = false;
+  state_due = Instant::never();
   State fresh = state();
   Bytes bytes = encode_state(fresh);
   last_state = std::move(fresh);
@@ -95,7 +108,7 @@ void Scheduler::Impl::tell_state() {
 }
 
 void Scheduler::Impl::tell_summaries() {
-  summaries_stale = false;
+  summaries_due = Instant::never();
   Summary upward = summary_of(false);
   Summary downward = summary_of(true);
   round(upward);

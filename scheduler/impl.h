@@ -153,13 +153,14 @@ struct Scheduler::Impl {
   std::map<std::pair<AgentIndex, AppId>, Free> frees;
 
   Instant deadline = Instant::never();
-  Instant gossip_at;     // not before
-  Instant summaries_at;  // not before
-  Instant steal_at;      // when to ask for work; zero while there is no reason to
+  Instant gossip_at;                     // the next state: not before
+  Instant state_due = Instant::never();  // when the state is told unless it is as before again
+  Instant summaries_at;                  // the next summaries: not before
+  Instant summaries_due = Instant::never();
+  Instant steal_at;  // when to ask for work; zero while there is no reason to
   bool gossiped = false;
   bool peers_changed = false;
-  bool state_stale = false;
-  bool summaries_stale = false;
+  bool resources_changed = false;
   State last_state;
   Bytes last_state_bytes;
   std::pair<Bytes, Bytes> last_summaries;

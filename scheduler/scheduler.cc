@@ -116,8 +116,7 @@ void Scheduler::Impl::run_timers() {
 Instant Scheduler::Impl::earliest_deadline() const {
   Instant next =
       std::min({grants.next_deadline(), holdings.next_deadline(), worker.next_deadline(), peers.next_unstartable()});
-  if (state_stale) next = std::min(next, gossip_at);
-  if (summaries_stale) next = std::min(next, summaries_at);
+  next = std::min({next, state_due, summaries_due});
   if (!delayed.empty()) next = std::min(next, delayed.begin()->first);
   if (!handbacks.empty()) next = std::min(next, handbacks.begin()->first);
   for (const std::uint32_t klass : homeless) next = std::min(next, queues[klass].homeless_since + config.patience);
@@ -134,6 +133,7 @@ void Scheduler::Impl::on(const in::Self& self) {
   agents.add(address);
   worker.ledger().set_total(resources.computing_units, resources.memory_mb);
   peers_changed = true;
+  resources_changed = true;
 }
 
 void Scheduler::Impl::on(const in::PeerUp& up) {

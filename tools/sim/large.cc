@@ -162,10 +162,14 @@ RunResult run_idle(const RunOptions& options) {
     }
     world.run_until(start + seconds(20));
     const Traffic before = total_traffic(world);
+    const double cpu_tasks = cpu_seconds();
+    const std::uint64_t events_tasks = world.queue().executed();
     world.run_until(start + seconds(60));
     const Traffic after = total_traffic(world);
     if (!world.stopped() && !tasks.all_finished()) world.violate("Q1", tasks.stuck().substr(0, 400));
     const double agent_seconds = 40.0 * large.agents();
+    result.figures.push_back("first 20 s, with a task per agent: " + number(cpu_tasks - cpu_built) + " CPU-s, " +
+                             std::to_string(events_tasks - events_built) + " events");
     result.figures.push_back("60 virtual seconds of " + std::to_string(large.agents()) +
                              " agents: " + number(cpu_seconds() - cpu_built) + " CPU-s, " +
                              std::to_string(world.queue().executed() - events_built) + " events; building took " +

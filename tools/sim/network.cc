@@ -37,14 +37,28 @@ void Network::place(std::uint32_t agent, std::uint32_t site, const std::string& 
   if (!endpoint.empty()) listeners_[endpoint] = agent;
 }
 
-Network::Link* Network::find(Key key, std::uint64_t id) {
-  auto it = links_.find(key);
-  return it != links_.end() && it->second.id == id ? &it->second : nullptr;
+Network::Link* Network::find(std::uint32_t a, std::uint32_t b) const {
+  const auto& peers = peers_[a];
+  auto it = std::lower_bound(peers.begin(), peers.end(), b,
+                             [](const Neighbour& peer, std::uint32_t agent) { return peer.agent < agent; });
+  return it != peers.end() && it->agent == b ? it->link : nullptr;
 }
 
-Network::Link* Network::find(std::uint32_t a, std::uint32_t b) {
-  auto it = links_.find(key(a, b));
-  return it != links_.end() ? &it->second : nullptr;
+Network::Link& Network::open(std::uint32_t from, std::uint32_t to) {
+  if (free_links_.empty()) free_links_.push_back(&links_.emplace_back());
+  Link& link = *free_links_.back();
+  free_links_.pop_back();
+  link = Link();
+  link.id = ++last_link_;
+  link.ends = {std::min(from, to), std::max(from, to)};
+  link.dialler = from;
+  for (const auto& [here, there] : {std::pair(from, to), std::pair(to, from)}) {
+    auto& peers = peers_[here];
+    peers.insert(std::upper_bound(peers.begin(), peers.end(), there,
+                                  [](std::uint32_t agent, const Neighbour& peer) { return agent < peer.agent; }),
+                 {there, &link});
+  }
+  return link;
 }
 
 bool Network::drops(std::uint32_t from, std::uint32_t to) const {
@@ -62,19 +76,23 @@ bool Network::separated(std::uint32_t a, std::uint32_t b) const {
 }
 
 bool Network::linked(std::uint32_t from, std::uint32_t to) const {
-  auto it = links_.find(key(from, to));
-  return it != links_.end() && it->second.up[it->second.side(from)];
+  const Link* link = find(from, to);
+  return link != nullptr && link->up[link->side(from)];
 }
 
 std::vector<std::uint32_t> Network::neighbours(std::uint32_t agent) const {
-  return {peers_[agent].begin(), peers_[agent].end()};
+  std::vector<std::uint32_t> out;
+  out.reserve(peers_[agent].size());
+  for (const Neighbour& peer : peers_[agent]) out.push_back(peer.agent);
+  return out;
 }
 
 // Inside a site a fraction of a millisecond, between sites a few to 25 ms that belong to the pair, plus jitter.
 Duration Network::latency(std::uint32_t from, std::uint32_t to) {
   std::int64_t base = 150;
   if (sites_[from] != sites_[to]) {
-    const std::uint64_t pair = key(sites_[from], sites_[to]);
+    const auto [low, high] = std::minmax(sites_[from], sites_[to]);
+    const std::uint64_t pair = std::uint64_t{low} << 32 | high;
     base = 2'000 + static_cast<std::int64_t>(mix64(pair) % 23'000);
   }
   return microseconds(base + static_cast<std::int64_t>(rng_.below(static_cast<std::uint64_t>(base / 2 + 100))));
@@ -124,19 +142,19 @@ void Network::inject(std::uint32_t from, std::uint32_t to, wire::Envelope envelo
 
 void Network::transmit(Link& link, std::size_t to_side, wire::Envelope envelope) {
   const Instant at = next_arrival(link, to_side, wire_size(envelope));
-  queue_.at(at, [this, key = key(link.ends[0], link.ends[1]), id = link.id, to_side,
-                 envelope = std::move(envelope)]() mutable { arrive(key, id, to_side, std::move(envelope)); });
+  queue_.at(at, [this, &link, id = link.id, to_side, envelope = std::move(envelope)]() mutable {
+    arrive(link, id, to_side, std::move(envelope));
+  });
 }
 
-void Network::arrive(Key key, std::uint64_t id, std::size_t to_side, wire::Envelope envelope) {
+void Network::arrive(Link& link, std::uint64_t id, std::size_t to_side, wire::Envelope envelope) {
   --in_flight_;
-  Link* link = find(key, id);
-  if (link == nullptr || !link->up[to_side] || !hosts_.process_up(link->ends[to_side])) {
+  if (link.id != id || !link.up[to_side] || !hosts_.process_up(link.ends[to_side])) {
     ++lost_;
     return;
   }
   ++delivered_;
-  hosts_.deliver(link->ends[to_side], node::in::Frame{hosts_.id(link->ends[1 - to_side]), std::move(envelope)});
+  hosts_.deliver(link.ends[to_side], node::in::Frame{hosts_.id(link.ends[1 - to_side]), std::move(envelope)});
 }
 
 // ---- opening ----
@@ -188,38 +206,31 @@ void Network::dial_failed(std::uint32_t from, std::uint64_t life, AgentId expect
 }
 
 void Network::establish(std::uint32_t from, std::uint32_t to) {
-  const Key pair = key(from, to);
   if (Link* old = find(from, to)) {
     const std::size_t to_side = old->side(to);
     if (old->up[to_side] && old->up[1 - to_side]) return;  // both dialled: the second one is closed after greeting
     if (old->opening) return;
-    if (old->up[to_side]) close_end(pair, old->id, to_side, false);
+    if (old->up[to_side]) close_end(*old, old->id, to_side, false);
     // The dialler's own end may linger when the other side lost its first.
     if (Link* rest = find(from, to); rest != nullptr && rest->up[rest->side(from)]) {
-      close_end(pair, rest->id, rest->side(from), false);
+      close_end(*rest, rest->id, rest->side(from), false);
     }
-    forget(pair);
+    if (Link* rest = find(from, to)) forget(*rest);
   }
-  Link& link = links_[pair];
-  link.id = ++last_link_;
-  link.ends = {std::min(from, to), std::max(from, to)};
-  link.dialler = from;
+  Link& link = open(from, to);
   link.opening = true;
   link.up[link.side(to)] = true;
-  peers_[from].insert(to);
-  peers_[to].insert(from);
   const std::size_t from_side = link.side(from);
   const Instant heard = queue_.now() + latency(to, from);
   link.arrival[from_side] = heard;
-  queue_.at(heard, [this, pair, id = link.id, from, to, from_side, life = hosts_.life(from)] {
+  queue_.at(heard, [this, &link, id = link.id, from, to, from_side, life = hosts_.life(from)] {
     if (hosts_.life(from) != life || !hosts_.process_up(from)) return;
-    Link* opened = find(pair, id);
-    if (opened == nullptr || !opened->opening) {
+    if (link.id != id || !link.opening) {
       if (!linked(from, to)) hosts_.deliver(from, node::in::LinkDown{hosts_.id(to), false});
       return;
     }
-    opened->opening = false;
-    opened->up[from_side] = true;
+    link.opening = false;
+    link.up[from_side] = true;
     hosts_.deliver(from, node::in::LinkUp{hosts_.id(to)});
   });
   hosts_.deliver(to, node::in::LinkUp{hosts_.id(from)});
@@ -227,26 +238,26 @@ void Network::establish(std::uint32_t from, std::uint32_t to) {
 
 // ---- closing ----
 
-void Network::forget(Key pair) {
-  auto it = links_.find(pair);
-  if (it == links_.end()) return;
-  Link& link = it->second;
+void Network::forget(Link& link) {
   for (auto& waiting : link.stalled) {
     in_flight_ -= waiting.size();
     lost_ += waiting.size();
+    waiting.clear();
   }
-  peers_[link.ends[0]].erase(link.ends[1]);
-  peers_[link.ends[1]].erase(link.ends[0]);
-  links_.erase(it);
+  for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
+    std::erase_if(peers_[link.ends[side]],
+                  [other = link.ends[1 - side]](const Neighbour& peer) { return peer.agent == other; });
+  }
+  link.id = 0;
+  free_links_.push_back(&link);
 }
 
-void Network::close_end(Key pair, std::uint64_t id, std::size_t side, bool refused) {
-  Link* link = find(pair, id);
-  if (link == nullptr || !link->up[side]) return;
-  link->up[side] = false;
-  const std::uint32_t agent = link->ends[side];
-  const AgentId neighbour = hosts_.id(link->ends[1 - side]);
-  if (!link->up[1 - side]) forget(pair);
+void Network::close_end(Link& link, std::uint64_t id, std::size_t side, bool refused) {
+  if (link.id != id || !link.up[side]) return;
+  link.up[side] = false;
+  const std::uint32_t agent = link.ends[side];
+  const AgentId neighbour = hosts_.id(link.ends[1 - side]);
+  if (!link.up[1 - side]) forget(link);
   if (hosts_.process_up(agent)) hosts_.deliver(agent, node::in::LinkDown{neighbour, refused});
 }
 
@@ -257,10 +268,10 @@ void Network::close_later(Link& link, std::size_t side, Instant at, bool probe) 
   link.arrival[side] = at;
   const std::uint32_t here = link.ends[side];
   const std::uint32_t there = link.ends[1 - side];
-  queue_.at(at, [this, pair = key(here, there), id = link.id, side, here, there, probe, dialler = link.dialler] {
+  queue_.at(at, [this, &link, id = link.id, side, here, there, probe, dialler = link.dialler] {
     const bool refused =
         probe && dialler == here && !hosts_.process_up(there) && hosts_.host_up(there) && !separated(here, there);
-    close_end(pair, id, side, refused);
+    close_end(link, id, side, refused);
   });
 }
 
@@ -270,7 +281,7 @@ void Network::hang_up(std::uint32_t from, std::uint32_t to) {
   const std::size_t side = link->side(from);
   if (!link->up[side]) return;
   link->up[side] = false;
-  if (link->opening || !link->up[1 - side]) return forget(key(from, to));
+  if (link->opening || !link->up[1 - side]) return forget(*link);
   const bool cut = separated(from, to);
   close_later(*link, 1 - side, queue_.now() + (cut ? options_.keep_alive : latency(from, to)), false);
 }
@@ -281,7 +292,7 @@ void Network::on_process_gone(std::uint32_t agent, bool silent) {
     const std::size_t side = link->side(agent);
     link->up[side] = false;
     if (!link->up[1 - side]) {
-      forget(key(agent, peer));
+      forget(*link);
       continue;
     }
     link->opening = false;
@@ -320,12 +331,10 @@ void Network::watch_cut(Link& link) {
   if (link.cut_since != Instant::never()) return;
   link.cut_since = queue_.now();
   const Duration patience = options_.keep_alive + milliseconds(rng_.between(0, 3000));
-  queue_.after(patience, [this, pair = key(link.ends[0], link.ends[1]), id = link.id, since = link.cut_since] {
-    Link* cut = find(pair, id);
-    if (cut == nullptr || cut->cut_since != since) return;
-    if (!separated(cut->ends[0], cut->ends[1])) return;
-    close_end(pair, id, 0, false);
-    close_end(pair, id, 1, false);
+  queue_.after(patience, [this, &link, id = link.id, since = link.cut_since] {
+    if (link.id != id || link.cut_since != since || !separated(link.ends[0], link.ends[1])) return;
+    close_end(link, id, 0, false);
+    close_end(link, id, 1, false);
   });
 }
 

@@ -8,10 +8,10 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "agent/node/io.h"
@@ -83,8 +83,9 @@ class Network {
   std::uint64_t delivered() const { return delivered_; }
 
  private:
+  // Events that concern a link carry its address and its id: the place is used again, the id never is.
   struct Link {
-    std::uint64_t id = 0;
+    std::uint64_t id = 0;  // 0: the place is free
     std::array<std::uint32_t, 2> ends{};
     std::uint32_t dialler = 0;
     std::array<bool, 2> up{};
@@ -100,24 +101,24 @@ class Network {
     std::set<std::uint32_t> side;
     bool one_way = false;
   };
-  using Key = std::uint64_t;
+  struct Neighbour {
+    std::uint32_t agent;
+    Link* link;
+  };
 
-  static Key key(std::uint32_t a, std::uint32_t b) {
-    return a < b ? std::uint64_t{a} << 32 | b : std::uint64_t{b} << 32 | a;
-  }
-  Link* find(Key key, std::uint64_t id);
-  Link* find(std::uint32_t a, std::uint32_t b);
+  Link* find(std::uint32_t a, std::uint32_t b) const;
+  Link& open(std::uint32_t from, std::uint32_t to);
   bool drops(std::uint32_t from, std::uint32_t to) const;
   Duration latency(std::uint32_t from, std::uint32_t to);
   Instant next_arrival(Link& link, std::size_t to_side, std::uint64_t bytes);
   void transmit(Link& link, std::size_t to_side, wire::Envelope envelope);
-  void arrive(Key key, std::uint64_t id, std::size_t to_side, wire::Envelope envelope);
+  void arrive(Link& link, std::uint64_t id, std::size_t to_side, wire::Envelope envelope);
   void knock(std::uint32_t from, std::uint64_t life, std::uint32_t to, AgentId expected, Instant started);
   void dial_failed(std::uint32_t from, std::uint64_t life, AgentId expected, std::uint32_t to, bool refused);
   void establish(std::uint32_t from, std::uint32_t to);
-  void close_end(Key key, std::uint64_t id, std::size_t side, bool refused);
+  void close_end(Link& link, std::uint64_t id, std::size_t side, bool refused);
   void close_later(Link& link, std::size_t side, Instant at, bool probe);
-  void forget(Key key);
+  void forget(Link& link);
   void watch_cut(Link& link);
   void reset(Link& link);
   void flush(Link& link);
@@ -126,8 +127,9 @@ class Network {
   Hosts& hosts_;
   Rng rng_;
   NetworkOptions options_;
-  std::unordered_map<Key, Link> links_;  // looked up, never iterated
-  std::vector<std::set<std::uint32_t>> peers_;
+  std::deque<Link> links_;
+  std::vector<Link*> free_links_;
+  std::vector<std::vector<Neighbour>> peers_;  // of each agent, ascending
   std::vector<std::uint32_t> sites_;
   std::vector<Traffic> traffic_;
   std::map<std::string, std::uint32_t> listeners_;

@@ -27,10 +27,11 @@ struct Resources {
   std::uint64_t memory_mb = 0;
   std::string architecture;  // as uname -m says
   std::map<std::string, std::string> labels;
-  std::vector<std::string> languages;  // "python", "command", "c++"
+  std::vector<std::string> languages;             // "python", "command", "c++"
+  std::map<std::string, std::string> facts = {};  // what the agent found out; a label of the same key counts instead
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.computing_units, self.memory_mb, self.architecture, self.labels, self.languages);
+    f(self.computing_units, self.memory_mb, self.architecture, self.labels, self.languages, self.facts);
   }
 };
 

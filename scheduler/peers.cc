@@ -116,6 +116,7 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
     best = {peer.agent, behind};
     best_rank = rank;
   };
+  if (wanted.demand->local) return best;
   for (const auto& [agent, peer] : peers_) {
     if (peer.down) continue;
     const RegionId native = peer.address.path.empty() ? home : peer.address.path.back();
@@ -166,6 +167,7 @@ Instant Peers::next_unstartable() const {
 }
 
 bool Peers::anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const {
+  if (demand.local) return false;
   return std::any_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
     const Peer& peer = entry.second;
     const RegionId native = peer.address.path.empty() ? RegionId() : peer.address.path.back();

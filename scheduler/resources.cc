@@ -1,7 +1,6 @@
 #include "scheduler/resources.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "protocol/base/check.h"
 
@@ -9,34 +8,55 @@ namespace shoal::scheduler {
 
 namespace {
 
-constexpr std::string_view kLabelPrefix = "label.";
 constexpr std::string_view kAccepted =
-    "accepted are computing_units, memory_size (GB), processor_architecture and label.KEY";
+    "accepted are computing_units, memory_size (GB), memory_type, processor_architecture, processor_name, "
+    "processor_speed (GHz), processor_type (CPU), processor_internal_memory_size (GB), processor_property_name with "
+    "processor_property_value, storage_size (GB), storage_type, storage_bandwidth, operating_system_type, "
+    "operating_system_distribution, operating_system_version, app_software, host_queues, wall_clock_limit, is_local "
+    "and "
+    "label.KEY";
 
-Result<std::uint64_t> whole(const std::string& key, std::string_view text, std::uint64_t max) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value > max) {
-    return fail(Code::kInvalid, "the constraint " + key + "=\"" + std::string(text) +
-                                    "\" is not a whole number from 0 to " + std::to_string(max));
+Result<std::uint32_t> read_units(const std::string& value) {
+  constexpr std::uint64_t kMax = 1U << 20;
+  const auto units = thousandths(value);
+  if (!units || *units % 1000 != 0 || value.find('.') != std::string::npos || *units / 1000 > kMax) {
+    return fail(Code::kInvalid, "the constraint computing_units=\"" + value + "\" is not a whole number from 0 to " +
+                                    std::to_string(kMax));
   }
-  return value;
+  return static_cast<std::uint32_t>(*units / 1000);
 }
 
-// GB with up to three decimals, as MB. No floating point: decisions must not depend on rounding modes.
-Result<std::uint64_t> gigabytes(const std::string& key, const std::string& text) {
-  const auto dot = text.find('.');
-  auto integer = whole(key, std::string_view(text).substr(0, dot), 1U << 30);
-  if (!integer) return integer;
-  std::uint64_t thousandths = 0;
-  if (dot != std::string::npos) {
-    std::string decimals = text.substr(dot + 1, 3);
-    while (decimals.size() < 3) decimals += '0';
-    auto fraction = whole(key, decimals, 999);
-    if (!fraction) return fraction;
-    thousandths = *fraction;
-  }
-  return *integer * 1024 + thousandths * 1024 / 1000;
+Result<std::uint64_t> read_memory_mb(const std::string& gigabytes) {
+  const auto size = thousandths(gigabytes);
+  if (!size) return fail(Code::kInvalid, "the constraint memory_size=\"" + gigabytes + "\" is not a number of GB");
+  return *size * 1024 / 1000;
+}
+
+// Programs name architectures as Debian and COMPSs do, agents as uname does.
+std::string architecture_of(const std::string& name) {
+  if (name == "amd64") return "x86_64";
+  return name == "arm64" ? "aarch64" : name;
+}
+
+// What agents find out themselves, and summaries leave out because it is different on every one.
+bool is_fact(const std::string& key) {
+  return key.starts_with("operating_system_") || key == "processor_name" || key == "processor_speed" ||
+         key == "storage_size";
+}
+
+bool meets(const Resources& resources, const Requirement& requirement) {
+  auto label = resources.labels.find(requirement.key);
+  if (label != resources.labels.end()) return meets(label->second, requirement);
+  auto fact = resources.facts.find(requirement.key);
+  return fact != resources.facts.end() ? meets(fact->second, requirement) : met_without_label(requirement);
+}
+
+bool meets(const Summary& summary, const Requirement& requirement) {
+  if (is_fact(requirement.key) || met_without_label(requirement) || summary.labels.size() >= kSummaryLabelsMax)
+    return true;
+  return std::any_of(summary.labels.begin(), summary.labels.end(), [&](const auto& label) {
+    return label.first == requirement.key && meets(label.second, requirement);
+  });
 }
 
 void append(std::string& to, const std::string& part) {
@@ -48,23 +68,41 @@ void append(std::string& to, const std::string& part) {
 
 Result<Demand> parse_demand(const std::map<std::string, std::string>& constraints) {
   Demand demand;
+  std::string property;
+  std::string property_value;
   for (const auto& [key, value] : constraints) {
     if (key == "computing_units") {
-      auto units = whole(key, value, 1U << 20);
+      auto units = read_units(value);
       if (!units) return tl::unexpected<Error>(units.error());
-      demand.units = static_cast<std::uint32_t>(*units);
+      demand.units = *units;
     } else if (key == "memory_size") {
-      auto memory = gigabytes(key, value);
+      auto memory = read_memory_mb(value);
       if (!memory) return tl::unexpected<Error>(memory.error());
       demand.memory_mb = *memory;
     } else if (key == "processor_architecture") {
-      demand.architecture = value;
-    } else if (key.starts_with(kLabelPrefix) && key.size() > kLabelPrefix.size()) {
-      demand.labels[key.substr(kLabelPrefix.size())] = value;
+      demand.architecture = architecture_of(value);
+    } else if (key == "is_local") {
+      if (value != "true" && value != "false")
+        return fail(Code::kInvalid, "the constraint is_local=\"" + value + "\" is neither true nor false");
+      demand.local = value == "true";
+    } else if (key == "processor_property_name") {
+      property = value;
+    } else if (key == "processor_property_value") {
+      property_value = value;
     } else {
-      return fail(Code::kInvalid, "the constraint \"" + key + "\" is not known here; " + std::string(kAccepted));
+      auto requirement = parse_requirement(key, value);
+      if (!requirement) return tl::unexpected<Error>(requirement.error());
+      if (!*requirement) {
+        return fail(Code::kInvalid, "the constraint \"" + key + "\" is not known here; " + std::string(kAccepted));
+      }
+      demand.requirements.push_back(std::move(**requirement));
     }
   }
+  if (property.empty() != property_value.empty()) {
+    return fail(Code::kInvalid,
+                "the constraints processor_property_name and processor_property_value only have a meaning together");
+  }
+  if (!property.empty()) demand.requirements.push_back({Requirement::Match::kEqual, property, property_value});
   return demand;
 }
 
@@ -72,7 +110,8 @@ std::string describe(const Demand& demand) {
   std::string text = "computing_units=" + std::to_string(demand.units);
   if (demand.memory_mb != 0) append(text, "memory_size=" + std::to_string(demand.memory_mb) + " MB");
   if (!demand.architecture.empty()) append(text, "processor_architecture=" + demand.architecture);
-  for (const auto& [key, value] : demand.labels) append(text, "label." + key + "=" + value);
+  for (const auto& requirement : demand.requirements) append(text, describe(requirement));
+  if (demand.local) append(text, "is_local=true");
   if (!demand.language.empty()) append(text, demand.language + " executors");
   return text;
 }
@@ -102,18 +141,16 @@ bool can_meet(const Resources& resources, const Demand& demand) {
       std::find(languages.begin(), languages.end(), demand.language) == languages.end()) {
     return false;
   }
-  return std::all_of(demand.labels.begin(), demand.labels.end(), [&](const auto& label) {
-    auto it = resources.labels.find(label.first);
-    return it != resources.labels.end() && it->second == label.second;
-  });
+  return std::all_of(demand.requirements.begin(), demand.requirements.end(),
+                     [&](const Requirement& requirement) { return meets(resources, requirement); });
 }
 
 bool can_meet(const Summary& summary, const Demand& demand) {
   if (summary.units_max == 0 || demand.units > summary.units_max) return false;
   if (demand.memory_mb > summary.memory_mb_max) return false;
   if (!demand.architecture.empty() && !summary.architectures.contains(demand.architecture)) return false;
-  return std::all_of(demand.labels.begin(), demand.labels.end(),
-                     [&](const auto& label) { return summary.labels.contains({label.first, label.second}); });
+  return std::all_of(demand.requirements.begin(), demand.requirements.end(),
+                     [&](const Requirement& requirement) { return meets(summary, requirement); });
 }
 
 std::uint64_t charge64(const Demand& demand, std::uint64_t mean_us) {

@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "protocol/base/result.h"
 #include "scheduler/io.h"
+#include "scheduler/requirement.h"
 #include "scheduler/state.h"
 
 namespace shoal::scheduler {
@@ -19,16 +21,18 @@ struct Demand {
   std::uint32_t units = 1;
   std::uint64_t memory_mb = 0;
   std::string architecture;  // empty: any
-  std::map<std::string, std::string> labels;
+  std::vector<Requirement> requirements;
   std::string language;  // of the executor; empty: any
+  bool local = false;    // nowhere but on the agent that is the application's master
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.units, self.memory_mb, self.architecture, self.labels, self.language);
+    f(self.units, self.memory_mb, self.architecture, self.requirements, self.language, self.local);
   }
   friend auto operator<=>(const Demand&, const Demand&) = default;
 };
 
-// Reads the constraints of a task. kInvalid names the key and what is accepted.
+// Reads the constraints of a task: the keys of COMPSs' @constraint and label.KEY. kInvalid names the key and what is
+// accepted.
 Result<Demand> parse_demand(const std::map<std::string, std::string>& constraints);
 
 // For people: "computing_units=4, label.gpu=yes".
@@ -36,7 +40,8 @@ std::string describe(const Demand& demand);
 std::string describe(const Resources& resources);
 std::string describe(const Summary& summary);
 
-// Whether an idle agent of this kind could run it. Labels of a summary are unions, so its answer may be too hopeful.
+// Whether an idle agent of this kind could run it. Labels of a summary are unions and it has no facts, so its answer
+// may be too hopeful.
 bool can_meet(const Resources& resources, const Demand& demand);
 bool can_meet(const Summary& summary, const Demand& demand);
 

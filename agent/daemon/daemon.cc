@@ -1,9 +1,7 @@
 #include "agent/daemon/daemon.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <signal.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 
 #include "agent/daemon/impl.h"
 #include "agent/daemon/logging.h"
+#include "agent/daemon/machine.h"
 #include "agent/daemon/notify.h"
 #include "agent/daemon/python_path.h"
 #include "protocol/identity/crypto.h"
@@ -21,39 +20,6 @@ namespace {
 
 constexpr Duration kDrainTime = seconds(3);     // for a polite leave
 constexpr Duration kExecutorTime = seconds(2);  // for executors to end
-
-std::string host_name() {
-  char host[256] = {};
-  ::gethostname(host, sizeof(host) - 1);
-  return host;
-}
-
-std::uint32_t usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
-}
-
-std::uint64_t machine_memory_mb() {
-  const auto pages = ::sysconf(_SC_PHYS_PAGES);
-  const auto page = ::sysconf(_SC_PAGESIZE);
-  return pages > 0 && page > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) >> 20 : 0;
-}
-
-scheduler::Resources resources_of(const settings::Settings& settings, bool has_python) {
-  scheduler::Resources out;
-  const std::int64_t units = settings.integer("computing_units");
-  out.computing_units = units < 0 ? usable_cores() : static_cast<std::uint32_t>(units);
-  const std::int64_t memory = settings.integer("memory_mb");
-  out.memory_mb = memory < 0 ? machine_memory_mb() : static_cast<std::uint64_t>(memory);
-  utsname machine{};
-  if (::uname(&machine) == 0) out.architecture = machine.machine;
-  out.labels = settings.labels();
-  out.languages = {"command", "c++"};
-  if (has_python) out.languages.emplace_back("python");
-  return out;
-}
 
 std::string tcp_url(const std::string& host_and_port) {
   return host_and_port.starts_with("tcp://") ? host_and_port : "tcp://" + host_and_port;

@@ -131,8 +131,7 @@ enum class OnFailure : std::uint8_t { kRetry = 0, kFail = 1, kIgnore = 2, kCance
 // What a task asks of the place that runs it, and what to do when it fails. Declared once per function, may be
 // overridden per call.
 struct TaskOptions {
-  std::map<std::string, std::string> constraints;  // computing_units, memory_size (GB), processor_architecture,
-                                                   // labels as "label.KEY"; values as the program gave them, resolved
+  std::map<std::string, std::string> constraints;  // keys of scheduler/requirement.h and resources.h; values resolved
   OnFailure on_failure = OnFailure::kRetry;
   std::uint32_t retries = 3;     // executions after the first
   std::uint64_t timeout_ms = 0;  // 0: none

@@ -91,6 +91,52 @@ def test_a_constraint_nobody_meets_is_refused_with_what_there_is(cluster: Cluste
     assert "gpu" in done.stderr
 
 
+def test_constraints_choose_the_agent(cluster: Cluster, program) -> None:
+    plain = cluster.found("plain", computing_units=1)
+    cluster.join("special", plain, computing_units=1, labels={"app_software": "blast+gromacs", "host_queues": "debug"})
+    wait_until(lambda: len(plain.json("agents")["agents"]) == 2, 15, "both agents know each other")
+    done = plain.shoal(
+        "run",
+        program("""
+import os, platform
+from pycompss.api.task import task
+from pycompss.api.constraint import constraint
+from pycompss.api.api import compss_wait_on
+def home():
+    return os.environ["SHOAL_SOCKET"].split("/")[-3]
+@constraint(app_software=["gromacs", "blast"])
+@task(returns=str)
+def software(): return home()
+@constraint(host_queues="debug", operating_system_type="Linux", storage_size=0.001)
+@task(returns=str)
+def queue(): return home()
+@constraint(is_local=True)
+@task(returns=str)
+def local(): return home()
+@constraint(processors=[{"ProcessorType": "CPU", "ComputingUnits": 1, "Architecture": platform.machine(), "Speed": 0.1}])
+@task(returns=str)
+def fast(): return home()
+print(sorted(set(compss_wait_on([software() for _ in range(5)]))), sorted(set(compss_wait_on([queue() for _ in range(5)]))))
+print(sorted(set(compss_wait_on([local() for _ in range(20)]))), len(compss_wait_on([fast() for _ in range(5)])))
+"""),
+    )
+    assert done.stdout.splitlines() == ["['special'] ['special']", "['plain'] 5"]
+    refused = plain.shoal(
+        "run",
+        program("""
+from shoal import constraint, task, wait_on
+@constraint(app_software="namd")
+@task(returns=1)
+def nowhere(): return 1
+wait_on(nowhere())
+"""),
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "app_software=namd" in refused.stderr
+    assert "app_software=blast+gromacs" in refused.stderr
+
+
 def test_files_objects_and_exceptions_travel(three_levels: Cluster, program, tmp_path) -> None:
     (tmp_path / "in.txt").write_text("hello")
     done = three_levels.agents["edge-1"].shoal(

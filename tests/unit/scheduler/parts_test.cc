@@ -20,7 +20,10 @@ TEST(Demand, ReadsWhatProgramsWrite) {
   EXPECT_EQ(demand->units, 2u);
   EXPECT_EQ(demand->memory_mb, 1'536u);
   EXPECT_EQ(demand->architecture, "aarch64");
-  EXPECT_EQ(demand->labels.at("zone"), "north");
+  ASSERT_EQ(demand->requirements.size(), 1u);
+  EXPECT_EQ(describe(demand->requirements[0]), "label.zone=north");
+  EXPECT_EQ(parse_demand({{"processor_architecture", "amd64"}})->architecture, "x86_64");
+  EXPECT_TRUE(parse_demand({{"is_local", "true"}})->local);
   EXPECT_EQ(parse_demand({})->units, 1u);
 }
 
@@ -30,7 +33,11 @@ TEST(Demand, RefusesTheRestByName) {
                                                                      {"memory_size", "much"},
                                                                      {"memory_size", "1.x"},
                                                                      {"label.", "x"},
-                                                                     {"host_queues", "q"},
+                                                                     {"host_queues", " ,"},
+                                                                     {"storage_size", "big"},
+                                                                     {"is_local", "yes"},
+                                                                     {"gpu.computing_units", "1"},
+                                                                     {"processor_property_name", "x"},
                                                                      {"computing_units", ""},
                                                                      {"computing_units", "99999999999999999999"}}) {
     const auto demand = parse_demand({{key, value}});
@@ -50,7 +57,7 @@ TEST(Demand, IsMetByAgentsAndSummaries) {
   demand.units = 5;
   EXPECT_FALSE(can_meet(agent, demand));
   demand = {};
-  demand.labels["gpu"] = "no";
+  demand = *parse_demand({{"label.gpu", "no"}});
   EXPECT_FALSE(can_meet(agent, demand));
   EXPECT_FALSE(can_meet(Resources{}, Demand{})) << "an agent without units runs nothing";
   Summary summary;
@@ -64,6 +71,69 @@ TEST(Demand, IsMetByAgentsAndSummaries) {
   EXPECT_TRUE(can_meet(summary, demand));
   demand.memory_mb = 8'000;
   EXPECT_FALSE(can_meet(summary, demand));
+}
+
+TEST(Demand, EveryKeyOfTheConstraintDecorator) {
+  const Resources agent{4,
+                        4'096,
+                        "x86_64",
+                        {{"app_software", "blast+gromacs"},
+                         {"host_queues", "short;debug"},
+                         {"storage_type", "SSD"},
+                         {"vendor", "AMD"},
+                         {"processor_internal_memory_size", "0.5"}},
+                        {"python"},
+                        {{"operating_system_type", "Linux"},
+                         {"operating_system_version", "12"},
+                         {"processor_speed", "2.45"},
+                         {"storage_size", "99.5"},
+                         {"processor_name", "EPYC"}}};
+  Summary summary;
+  add(summary, State{agent, 0, 0, {}});
+  struct Case {
+    std::map<std::string, std::string> constraints;
+    bool agent;
+    bool summary;  // of one agent without its facts
+  };
+  for (const Case& c : std::vector<Case>{
+           {{{"app_software", "gromacs"}}, true, true},
+           {{{"app_software", "gromacs,blast"}}, true, true},
+           {{{"app_software", "gromacs,namd"}}, false, false},
+           {{{"host_queues", "long,debug"}}, true, true},
+           {{{"host_queues", "long"}}, false, false},
+           {{{"storage_type", "ssd"}}, true, true},
+           {{{"storage_type", "HDD"}}, false, false},
+           {{{"memory_type", "HBM"}}, false, false},
+           {{{"operating_system_type", "linux"}}, true, true},
+           {{{"operating_system_type", "Windows"}}, false, true},
+           {{{"operating_system_version", "11"}}, false, true},
+           {{{"processor_speed", "2.4"}}, true, true},
+           {{{"processor_speed", "2.451"}}, false, true},
+           {{{"storage_size", "99.5"}}, true, true},
+           {{{"storage_size", "100"}}, false, true},
+           {{{"processor_name", "EPYC"}}, true, true},
+           {{{"processor_internal_memory_size", "0.4"}}, true, true},
+           {{{"processor_internal_memory_size", "1"}}, false, false},
+           {{{"processor_type", "CPU"}}, true, true},
+           {{{"processor_type", "GPU"}}, false, false},
+           {{{"processor_property_name", "vendor"}, {"processor_property_value", "AMD"}}, true, true},
+           {{{"processor_property_name", "vendor"}, {"processor_property_value", "ARM"}}, false, false},
+           {{{"wall_clock_limit", "600"}}, true, true},
+           {{{"processor_architecture", "amd64"}}, true, true},
+       }) {
+    const auto demand = parse_demand(c.constraints);
+    ASSERT_TRUE(demand) << demand.error().message;
+    EXPECT_EQ(can_meet(agent, *demand), c.agent) << describe(*demand);
+    EXPECT_EQ(can_meet(summary, *demand), c.summary) << describe(*demand);
+  }
+}
+
+TEST(Demand, DecimalsWithoutFloatingPoint) {
+  EXPECT_EQ(thousandths("1.5"), 1'500u);
+  EXPECT_EQ(thousandths("0.0019"), 1u);
+  EXPECT_EQ(thousandths("12"), 12'000u);
+  for (const char* bad : {"", ".", "1.", ".5", "-1", "1e3", "1,5", "99999999999999999999", " 1"})
+    EXPECT_FALSE(thousandths(bad)) << bad;
 }
 
 TEST(Ledger, ChargesShortAttemptsASixtyFourth) {

@@ -132,6 +132,7 @@ struct Task {
   bool large = false;      // an input is not inline
   std::uint16_t failures = 0;
   std::uint16_t crashes = 0;
+  std::uint16_t own_misses = 0;  // attempts that could not get what this agent has
   std::uint32_t attempts = 0;
   std::uint32_t function = 0;
   std::uint32_t pending = 0;

@@ -187,7 +187,7 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
     case client::Outcome::kCancelled:
       return Verdict::kLater;  // not by us: its executor is being stopped
     case client::Outcome::kInputMissing:
-      return input_missing(index, result);
+      return input_missing(index, result, agents);
     case client::Outcome::kGroupException:
       group_exception(index, result, ran_on, agents);
       return Verdict::kEnded;
@@ -295,16 +295,29 @@ void Master::group_exception(std::uint32_t index, JobResult& result, AgentIndex 
   graph_.drop_failure(failure);
 }
 
-Verdict Master::input_missing(std::uint32_t index, const JobResult& result) {
+// What others hold is given up and made again; what this agent has itself is not lost, but if nobody can read it (a
+// file that is gone or forbidden), trying for ever would help nobody.
+Verdict Master::input_missing(std::uint32_t index, const JobResult& result, const Agents& agents) {
+  constexpr std::uint16_t kOwnMissesMax = 8;
   ++counts_.lost;
-  const Task& task = graph_.task(index);
+  Task& task = graph_.task(index);
+  bool own = false;
   for (const Ref& ref : task.refs) {
     if (ref.read == kNone) continue;
     const std::uint32_t version = graph_.resolve(ref.read);
-    const DataName& name = graph_.version(version).name;
-    if (std::find(result.missing.begin(), result.missing.end(), name) != result.missing.end()) graph_.missed(version);
+    const Version& v = graph_.version(version);
+    if (std::find(result.missing.begin(), result.missing.end(), v.name) == result.missing.end()) continue;
+    own = own || std::find(v.holders.begin(), v.holders.end(), kSelf) != v.holders.end();
+    graph_.missed(version);
   }
-  return Verdict::kLater;
+  if (!own || ++task.own_misses < kOwnMissesMax) return Verdict::kLater;
+  JobResult nothing;
+  const std::string where = result.ran_on.agent.is_zero() ? std::string() : " on agent " + result.ran_on.agent.brief();
+  end_failed(index,
+             {FailMode::kDiscard, true, Code::kUnavailable,
+              describe(task.id, task.function) + " cannot get an input" + where + ": " + result.message},
+             nothing, agents.find(result.ran_on.agent));
+  return Verdict::kEnded;
 }
 
 void Master::refuse(std::uint32_t index, Code code, const std::string& why) {

@@ -148,7 +148,7 @@ class Master {
   void note_fatal(std::uint32_t failure, std::uint32_t group);
   void trace_end(const Task& task, TraceEntry::End end, AgentIndex ran_on, std::uint64_t run_us);
   Verdict judge_failure(std::uint32_t task, JobResult& result, AgentIndex ran_on, const Agents& agents);
-  Verdict input_missing(std::uint32_t task, const JobResult& result);
+  Verdict input_missing(std::uint32_t index, const JobResult& result, const Agents& agents);
   struct FinalFailure {
     FailMode mode = FailMode::kDiscard;
     bool fatal = true;  // ends the application

@@ -147,7 +147,7 @@ void Daemon::Impl::on_scheduler_output(node::out::Scheduler& output) {
     void operator()(scheduler::out::Fetch& fetch) const { self.fetch_value(fetch); }
     void operator()(scheduler::out::Keep& keep) const { self.values->keep(keep.key, std::move(keep.value)); }
     void operator()(scheduler::out::Drop& drop) const {
-      for (const auto& key : drop.keys) self.values->drop(key);
+      for (const auto& key : drop.keys) self.drop_value(key);
     }
   };
   std::visit(Visitor{*this}, output);

@@ -170,6 +170,9 @@ Result<> Daemon::Impl::open() {
       [this](const std::string& key, std::uint64_t offset, std::uint32_t length) {
         return read_part(key, offset, length);
       },
+      [this](const std::string& archive, const std::string& directory, std::function<void(Instant, Result<>)> done) {
+        unpack_value(archive, directory, std::move(done));
+      },
       [this](wire::Envelope envelope) { return route(std::move(envelope)); });
   worker = std::make_unique<WorkerThread>(*reactor);
   clients = std::make_unique<executor::ClientServer>(

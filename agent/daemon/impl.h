@@ -92,6 +92,12 @@ struct Daemon::Impl {
   void fetch_object(const std::string& key, ObjectId object);
   void pull_object(const storage::out::Pull& pull);
   Result<Transfer::Part> read_part(const std::string& key, std::uint64_t offset, std::uint32_t length);
+  Result<Transfer::Part> read_directory_part(const std::string& key, const std::string& path, std::uint64_t offset,
+                                             std::uint32_t length);
+  void on_packed(const std::string& key, const std::string& archive, const Result<>& packed);
+  void drop_value(const std::string& key);
+  void unpack_value(const std::string& archive, const std::string& directory,
+                    std::function<void(Instant, Result<>)> done);
   void put_object(storage::Manifest manifest, storage::Payload payload, std::function<void(Result<>)> done);
 
   // -- client_bridge.cc: local processes --
@@ -185,6 +191,12 @@ struct Daemon::Impl {
   std::unique_ptr<link::Transport> transport;
   std::optional<ValueTable> values;
   std::unique_ptr<Transfer> transfer;
+  struct DirectoryArchive {
+    std::string path;
+    bool ready = false;
+    std::optional<Error> error;
+  };
+  std::map<std::string, DirectoryArchive> archives;  // of directories that other agents asked for, by their key
   std::unique_ptr<executor::ClientServer> clients;
   std::unique_ptr<executor::ExecutorPool> executors;
   std::unique_ptr<streams::Broker> broker;
@@ -211,6 +223,7 @@ struct Daemon::Impl {
   std::uint64_t last_completion = 0;
 
   std::uint64_t last_call = 0;
+  std::uint64_t last_archive = 0;
   std::map<std::uint64_t, std::function<void(node::out::Storage&)>> store_calls;
   std::map<std::uint64_t, std::function<void(Answer)>> query_calls;
   struct Ask {

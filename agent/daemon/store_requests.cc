@@ -251,7 +251,7 @@ void Daemon::Impl::deliver_object(const Requester& to, const storage::Manifest& 
       return;
     }
     if (bytes) {
-      auto incoming = values->create("object", bytes->size(), false);
+      auto incoming = values->create("object", bytes->size());
       if (!incoming) {
         reply(to, tl::unexpected<Error>(incoming.error()));
         return;

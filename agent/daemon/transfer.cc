@@ -30,12 +30,14 @@ struct PartMessage {
   std::uint8_t code = 0;
   std::string message;
   std::uint64_t total = 0;
-  bool is_file = false;
+  ValueTable::Form form = ValueTable::Form::kMemory;
   std::uint64_t offset = 0;
   Bytes bytes;
+  std::string name;
+  bool pending = false;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.id, self.code, self.message, self.total, self.is_file, self.offset, self.bytes);
+    f(self.id, self.code, self.message, self.total, self.form, self.offset, self.bytes, self.name, self.pending);
   }
 };
 
@@ -48,7 +50,9 @@ struct Transfer::Fetch {
   std::size_t holder = 0;  // index of the one that is asked now
   std::vector<Done> done;
   bool active = false;
-  bool sized = false;  // the first part told the total
+  bool sized = false;      // the first part told the total
+  bool pending = false;    // its holder is packing it
+  bool unpacking = false;  // it is all here
   std::uint64_t total = 0;
   std::uint64_t asked = 0;                           // bytes asked for so far, from the start
   std::uint64_t received = 0;                        // bytes written
@@ -58,14 +62,15 @@ struct Transfer::Fetch {
   std::string last_problem;
 };
 
-Transfer::Transfer(ValueTable& values, ReadPart read, Send send, TransferLimits limits)
-    : values_(values), read_(std::move(read)), send_(std::move(send)), limits_(limits) {}
+Transfer::Transfer(ValueTable& values, ReadPart read, Unpack unpack, Send send, TransferLimits limits)
+    : values_(values), read_(std::move(read)), unpack_(std::move(unpack)), send_(std::move(send)), limits_(limits) {}
 
 Transfer::~Transfer() {
   for (auto& [id, fetch] : fetches_) {
     if (fetch.incoming.fd < 0) continue;
     ::close(fetch.incoming.fd);
     values_.discard(fetch.incoming.value);
+    if (!fetch.incoming.archive.empty()) ::unlink(fetch.incoming.archive.c_str());
   }
 }
 
@@ -137,7 +142,10 @@ void Transfer::finish(Instant now, std::uint64_t id, Result<client::Value> resul
   by_key_.erase(fetch.key);
   if (fetch.active) --active_;
   if (fetch.incoming.fd >= 0) ::close(fetch.incoming.fd);
-  if (!result) values_.discard(fetch.incoming.value);
+  if (!result) {
+    values_.discard(fetch.incoming.value);
+    if (!fetch.incoming.archive.empty()) ::unlink(fetch.incoming.archive.c_str());
+  }
   for (auto& done : fetch.done) done(result);
   start_waiting(now);
 }
@@ -152,7 +160,9 @@ void Transfer::on_frame(Instant now, const wire::Envelope& envelope) {
     auto part = read_(ask->key, ask->offset, std::min(ask->length, limits_.part_bytes));
     if (part) {
       reply.total = part->total;
-      reply.is_file = part->is_file;
+      reply.form = part->form;
+      reply.name = std::move(part->name);
+      reply.pending = part->pending;
       reply.bytes = std::move(part->bytes);
       bytes_out_ += reply.bytes.size();
     } else {
@@ -180,8 +190,14 @@ void Transfer::on_frame(Instant now, const wire::Envelope& envelope) {
     next_holder(now, fetch, "agent " + envelope.source.agent.brief() + ": " + part->message);
     return;
   }
+  if (part->pending) {
+    fetch.pending = true;
+    fetch.asked = fetch.received;
+    fetch.deadline = now + limits_.again;
+    return;
+  }
   if (!fetch.sized) {
-    auto incoming = values_.create(fetch.key, part->total, part->is_file);
+    auto incoming = values_.create(fetch.key, part->total, part->form, part->name);
     if (!incoming) {
       finish(now, fetch.id, tl::unexpected<Error>(incoming.error()));
       return;
@@ -206,10 +222,29 @@ void Transfer::on_frame(Instant now, const wire::Envelope& envelope) {
   // Whole up to the first part that is still missing: a relay may have lost one in between.
   fetch.received = fetch.under_way.empty() ? std::min(fetch.asked, fetch.total) : fetch.under_way.begin()->first;
   if (fetch.received >= fetch.total && fetch.under_way.empty()) {
-    finish(now, fetch.id, fetch.incoming.value);
+    if (fetch.incoming.archive.empty()) {
+      finish(now, fetch.id, fetch.incoming.value);
+    } else {
+      unpack(fetch);
+    }
     return;
   }
   ask_more(now, fetch);
+}
+
+void Transfer::unpack(Fetch& fetch) {
+  ::close(std::exchange(fetch.incoming.fd, -1));
+  fetch.unpacking = true;
+  fetch.deadline = Instant::never();
+  unpack_(fetch.incoming.archive, std::get<client::FilePath>(fetch.incoming.value).path,
+          [this, id = fetch.id](Instant now, Result<> unpacked) {
+            if (!fetches_.contains(id)) return;
+            if (unpacked) {
+              finish(now, id, fetches_.at(id).incoming.value);
+            } else {
+              finish(now, id, tl::unexpected<Error>(unpacked.error()));
+            }
+          });
 }
 
 void Transfer::on_wake(Instant now) {
@@ -221,7 +256,11 @@ void Transfer::on_wake(Instant now) {
     auto it = fetches_.find(id);
     if (it == fetches_.end()) continue;
     Fetch& fetch = it->second;
-    next_holder(now, fetch, "agent " + fetch.holders[fetch.holder].agent.brief() + " does not answer");
+    if (std::exchange(fetch.pending, false)) {
+      ask_more(now, fetch);
+    } else {
+      next_holder(now, fetch, "agent " + fetch.holders[fetch.holder].agent.brief() + " does not answer");
+    }
   }
 }
 

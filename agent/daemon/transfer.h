@@ -25,23 +25,29 @@ struct TransferLimits {
   std::uint32_t part_bytes = 512U << 10;
   std::uint32_t window = 4;               // parts of one fetch under way
   std::size_t active_max = 64;            // fetches at a time; the rest wait
+  Duration again = milliseconds(50);      // after which a holder that packs a directory is asked once more
   Duration silence = milliseconds(1500);  // without a part: try the next holder
 };
 
 class Transfer {
  public:
   using Done = std::function<void(Result<client::Value>)>;
-  // Reads `length` bytes at `offset` of what `key` names on this host. `total` and `is_file` describe the
-  // whole.
+  // Reads `length` bytes at `offset` of what `key` names on this host. The other fields describe the whole; a directory
+  // is read as its archive, and is `pending` while that is being made.
   struct Part {
     std::uint64_t total = 0;
-    bool is_file = false;
+    ValueTable::Form form = ValueTable::Form::kMemory;
+    std::string name;  // of a file or directory, without what is before it
     Bytes bytes;
+    bool pending = false;
   };
   using ReadPart = std::function<Result<Part>(const std::string& key, std::uint64_t offset, std::uint32_t length)>;
+  // Makes a directory of an archive, which it removes; calls `done` from the loop, later.
+  using Unpack = std::function<void(const std::string& archive, const std::string& directory,
+                                    std::function<void(Instant, Result<>)> done)>;
   using Send = std::function<bool(wire::Envelope)>;  // false: no way to the target now
 
-  Transfer(ValueTable& values, ReadPart read, Send send, TransferLimits limits = {});
+  Transfer(ValueTable& values, ReadPart read, Unpack unpack, Send send, TransferLimits limits = {});
   ~Transfer();
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
@@ -60,12 +66,14 @@ class Transfer {
   struct Fetch;
   void start(Instant now, Fetch& fetch);
   void ask_more(Instant now, Fetch& fetch);
+  void unpack(Fetch& fetch);
   void next_holder(Instant now, Fetch& fetch, const std::string& why);
   void finish(Instant now, std::uint64_t id, Result<client::Value> result);
   void start_waiting(Instant now);
 
   ValueTable& values_;
   ReadPart read_;
+  Unpack unpack_;
   Send send_;
   TransferLimits limits_;
   std::map<std::uint64_t, Fetch> fetches_;

@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 
+#include "agent/daemon/directory_archive.h"
 #include "agent/daemon/impl.h"
 
 namespace shoal::daemon {
@@ -21,12 +23,10 @@ std::optional<ObjectId> object_of(std::string_view key) {
   return ObjectId::from_hex_text(key.substr(0, key.find('#')));
 }
 
-Result<Transfer::Part> read_file_part(const std::string& path, std::uint64_t offset, std::uint32_t length,
-                                      bool is_file) {
+Result<Transfer::Part> read_file_part(const std::string& path, std::uint64_t offset, std::uint32_t length) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return fail(Code::kNotFound, fmt::format("{} cannot be read: {}", path, std::strerror(errno)));
   Transfer::Part part;
-  part.is_file = is_file;
   const off_t end = ::lseek(fd, 0, SEEK_END);
   part.total = end < 0 ? 0 : static_cast<std::uint64_t>(end);
   if (offset < part.total) {
@@ -53,13 +53,74 @@ Result<Transfer::Part> Daemon::Impl::read_part(const std::string& key, std::uint
       if (bytes.error().code == Code::kCorrupt) inputs.emplace_back(node::in::Storage(storage::in::Corrupt{*object}));
       return tl::unexpected<Error>(bytes.error());
     }
-    return Transfer::Part{manifest->bytes, false, std::move(*bytes)};
+    return Transfer::Part{manifest->bytes, ValueTable::Form::kMemory, {}, std::move(*bytes), false};
   }
   const client::Value* value = values->find(key);
   if (value == nullptr) return fail(Code::kNotFound, "it is not here any more");
   auto path = values->path_of(*value);
   if (!path) return fail(Code::kNotFound, "it is not a stored value");
-  return read_file_part(*path, offset, length, std::holds_alternative<client::FilePath>(*value));
+  if (!std::holds_alternative<client::FilePath>(*value)) return read_file_part(*path, offset, length);
+  std::error_code ignored;
+  const bool directory = std::filesystem::is_directory(*path, ignored);
+  auto part = directory ? read_directory_part(key, *path, offset, length) : read_file_part(*path, offset, length);
+  if (part) {
+    part->form = directory ? ValueTable::Form::kDirectory : ValueTable::Form::kFile;
+    part->name = std::filesystem::path(*path).filename().string();
+  }
+  return part;
+}
+
+// The archive is made at the first question and kept as long as the value.
+Result<Transfer::Part> Daemon::Impl::read_directory_part(const std::string& key, const std::string& path,
+                                                         std::uint64_t offset, std::uint32_t length) {
+  auto known = archives.find(key);
+  if (known == archives.end()) {
+    const std::string archive = fmt::format("{}/{}.tar", values->files_dir(), ++last_archive);
+    archives[key] = {archive, false, std::nullopt};
+    auto packed = std::make_shared<Result<>>();
+    worker->run([packed, path, archive] { *packed = pack_directory(path, archive); },
+                [this, packed, key, archive] { on_packed(key, archive, *packed); });
+  } else if (known->second.ready) {
+    return read_file_part(known->second.path, offset, length);
+  } else if (known->second.error) {
+    const Error error = *known->second.error;
+    archives.erase(known);  // the next who asks has it tried again
+    return tl::unexpected<Error>(error);
+  }
+  Transfer::Part part;
+  part.pending = true;
+  return part;
+}
+
+void Daemon::Impl::on_packed(const std::string& key, const std::string& archive, const Result<>& packed) {
+  auto known = archives.find(key);
+  if (known == archives.end() || known->second.path != archive) {
+    ::unlink(archive.c_str());  // the value was dropped meanwhile
+  } else if (packed) {
+    known->second.ready = true;
+  } else {
+    spdlog::warn("a directory cannot be sent to another agent: {}", packed.error().message);
+    known->second.error = packed.error();
+  }
+}
+
+void Daemon::Impl::drop_value(const std::string& key) {
+  values->drop(key);
+  auto known = archives.find(key);
+  if (known == archives.end()) return;
+  if (known->second.ready) ::unlink(known->second.path.c_str());
+  archives.erase(known);
+}
+
+void Daemon::Impl::unpack_value(const std::string& archive, const std::string& directory,
+                                std::function<void(Instant, Result<>)> done) {
+  auto unpacked = std::make_shared<Result<>>();
+  worker->run(
+      [unpacked, archive, directory] {
+        *unpacked = unpack_directory(archive, directory);
+        ::unlink(archive.c_str());
+      },
+      [unpacked, done = std::move(done)] { done(agent::Reactor::now(), *unpacked); });
 }
 
 void Daemon::Impl::fetch_value(const scheduler::out::Fetch& fetch) {
@@ -101,7 +162,7 @@ void Daemon::Impl::fetch_object(const std::string& key, ObjectId object) {
       return;
     }
     if (auto bytes = engine->get(object)) {
-      auto incoming = values->create(key, bytes->size(), false);
+      auto incoming = values->create(key, bytes->size());
       if (!incoming) {
         finish(tl::unexpected<Error>(incoming.error()));
         return;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 
 // Names come from clients: one path component, nothing that climbs out of the arena.
 bool is_plain_name(std::string_view name) {
-  return !name.empty() && name.size() <= 128 && name != "." && name != ".." &&
+  return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
          name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
 }
 
@@ -37,7 +38,8 @@ Result<> make_directories(const std::string& dir) {
   return {};
 }
 
-// The lock of a directory that exists and is this user's; an invalid descriptor when somebody else has it, or it is not.
+// The lock of a directory that exists and is this user's; an invalid descriptor when somebody else has it, or it is
+// not.
 executor::Fd lock_directory(const std::string& dir) {
   executor::Fd fd(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat opened = {};
@@ -45,8 +47,7 @@ executor::Fd lock_directory(const std::string& dir) {
   if (!fd.valid() || ::fstat(fd.get(), &opened) != 0 || opened.st_uid != ::geteuid()) return {};
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return {};
   // A sweep may have removed it, and its owner made it anew, between the opening and the lock.
-  const bool same =
-      ::lstat(dir.c_str(), &named) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+  const bool same = ::lstat(dir.c_str(), &named) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
   return same ? std::move(fd) : executor::Fd();
 }
 
@@ -134,16 +135,21 @@ std::optional<std::string> ValueTable::path_of(const client::Value& value) const
   return std::nullopt;
 }
 
-Result<ValueTable::Incoming> ValueTable::create(const std::string& key, std::uint64_t bytes, bool is_file) {
+Result<ValueTable::Incoming> ValueTable::create(const std::string& key, std::uint64_t bytes, Form form,
+                                                const std::string& name) {
   Incoming incoming;
   std::string path;
-  if (is_file) {
-    path = fmt::format("{}/{}.{}", files_dir_, file_name_for(key), ++created_);
-    incoming.value = client::FilePath{path};
+  if (form == Form::kMemory) {
+    const std::string file = fmt::format("in.{}", ++created_);
+    path = arena_dir_ + "/" + file;
+    incoming.value = client::Shared{file, bytes};
   } else {
-    const std::string name = fmt::format("in.{}", ++created_);
-    path = arena_dir_ + "/" + name;
-    incoming.value = client::Shared{name, bytes};
+    const std::string folder = fmt::format("{}/{}.{}", files_dir_, file_name_for(key), ++created_);
+    if (auto made = make_directories(folder); !made) return tl::unexpected<Error>(made.error());
+    const std::string inside = folder + "/" + (is_plain_name(name) ? name : "value");
+    incoming.value = client::FilePath{inside};
+    if (form == Form::kDirectory) incoming.archive = folder + ".tar";
+    path = form == Form::kDirectory ? incoming.archive : inside;
   }
   incoming.fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
   if (incoming.fd < 0) return fail(Code::kUnavailable, fmt::format("cannot create {}: {}", path, std::strerror(errno)));
@@ -153,7 +159,7 @@ Result<ValueTable::Incoming> ValueTable::create(const std::string& key, std::uin
     ::close(incoming.fd);
     ::unlink(path.c_str());
     return fail(Code::kExhausted, fmt::format("no room for {} bytes in {}: {}", bytes,
-                                              is_file ? files_dir_ : arena_dir_, std::strerror(full)));
+                                              form == Form::kMemory ? arena_dir_ : files_dir_, std::strerror(full)));
   }
   return incoming;
 }
@@ -165,6 +171,8 @@ void ValueTable::discard(const client::Value& value) const {
   if (!ours) return;
   std::error_code ignored;
   fs::remove_all(*path, ignored);
+  const std::string folder = fs::path(*path).parent_path().string();
+  if (folder.starts_with(files_dir_ + "/")) fs::remove(folder, ignored);  // unless something else is in it
 }
 
 }  // namespace shoal::daemon

@@ -42,13 +42,18 @@ class ValueTable {
   // arena.
   std::optional<std::string> path_of(const client::Value& value) const;
 
-  // A new empty file for a value that is about to arrive: in the arena, or, for files, in the file area.
+  // A new empty file for a value that is about to arrive: in the arena, or, for files and directories, in the file area
+  // below a folder of its own, where it is called `name`: programs look at the ends of names. A directory arrives as an
+  // archive beside that folder.
+  enum class Form : std::uint8_t { kMemory, kFile, kDirectory };
   struct Incoming {
     int fd = -1;
     client::Value value;
+    std::string archive;  // of a directory: the file behind `fd`
   };
-  Result<Incoming> create(const std::string& key, std::uint64_t bytes, bool is_file);
-  // Removes an incoming value that did not arrive whole.
+  Result<Incoming> create(const std::string& key, std::uint64_t bytes, Form form = Form::kMemory,
+                          const std::string& name = {});
+  // Removes an incoming value that did not arrive whole, and a folder that is empty then.
   void discard(const client::Value& value) const;
 
   std::size_t size() const { return values_.size(); }

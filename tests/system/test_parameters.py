@@ -1,0 +1,108 @@
+"""Goal: parameters are on another agent what they are at home. Method: the program's agent has no unit, so that every task
+runs elsewhere, and homes share no directory that a task is told of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster import Cluster, wait_until
+
+
+def two_agents(cluster: Cluster):
+    """An agent without units, and one next to it that runs its tasks."""
+    worker = cluster.found("worker", computing_units=2)
+    home = cluster.join("home", worker, computing_units=0)
+    wait_until(lambda: len(home.json("agents")["agents"]) == 2, 15, "both agents know each other")
+    return home
+
+
+def test_files_keep_their_names(cluster: Cluster, program, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("1,2\n")
+    done = two_agents(cluster).shoal(
+        "run",
+        program(f"""
+import os
+os.chdir({str(tmp_path)!r})
+from shoal import FILE_IN, FILE_INOUT, FILE_OUT, task, wait_on, wait_on_file
+@task(source=FILE_IN, target=FILE_OUT, returns=str)
+def copy(source, target):
+    open(target, "w").write(open(source).read())
+    return os.path.basename(source) + " " + os.path.basename(target)
+@task(path=FILE_INOUT, returns=str)
+def grow(path):
+    open(path, "a").write("3,4\\n")
+    return os.path.basename(path) + (" at home" if path.startswith({str(tmp_path)!r}) else "")
+print(wait_on(copy("table.csv", "copy.tsv")))
+print(wait_on(grow("copy.tsv")))
+wait_on_file("copy.tsv")
+print(repr(open("copy.tsv").read()), repr(open("table.csv").read()))
+"""),
+    )
+    assert done.stdout.splitlines() == ["table.csv copy.tsv", "copy.tsv", r"'1,2\n3,4\n' '1,2\n'"]
+
+
+def test_directories_travel(cluster: Cluster, program, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "deep/empty").mkdir(parents=True)
+    (tree / "a.txt").write_text("a")
+    (tree / "deep/run.sh").write_text("#!/bin/sh\necho ran\n")
+    (tree / "deep/run.sh").chmod(0o755)
+    (tree / "link").symlink_to("a.txt")
+    (tree / "big").write_bytes(bytes(range(256)) * 20_000)
+    done = two_agents(cluster).shoal(
+        "run",
+        program(f"""
+import os, subprocess
+os.chdir({str(tmp_path)!r})
+from pycompss.api.task import task
+from pycompss.api.parameter import DIRECTORY_IN, DIRECTORY_INOUT, DIRECTORY_OUT
+from pycompss.api.api import compss_wait_on, compss_wait_on_directory
+def listing(path):
+    return sorted(os.path.relpath(os.path.join(at, name), path) for at, dirs, files in os.walk(path) for name in dirs + files)
+@task(tree=DIRECTORY_IN, returns=1)
+def look(tree):
+    here = "" if not tree.startswith({str(tmp_path)!r}) else "at home "
+    return (here + os.path.basename(tree), listing(tree), os.readlink(tree + "/link"), os.path.getsize(tree + "/big"),
+            subprocess.run([tree + "/deep/run.sh"], capture_output=True, text=True).stdout)
+@task(tree=DIRECTORY_INOUT)
+def change(tree):
+    os.remove(tree + "/big")
+    open(tree + "/b.txt", "w").write("b")
+@task(made=DIRECTORY_OUT)
+def make(made):
+    os.makedirs(made + "/x")
+    open(made + "/x/y", "w").write("made")
+print(compss_wait_on(look("tree")))
+change("tree")
+make("fresh")
+compss_wait_on_directory("tree")
+compss_wait_on_directory("fresh")
+print(listing("tree"), open("fresh/x/y").read())
+"""),
+    )
+    assert done.stdout.splitlines() == [
+        "('tree', ['a.txt', 'big', 'deep', 'deep/empty', 'deep/run.sh', 'link'], 'a.txt', 5120000, 'ran\\n')",
+        "['a.txt', 'b.txt', 'deep', 'deep/empty', 'deep/run.sh', 'link'] made",
+    ]
+
+
+def test_a_directory_that_cannot_be_sent_is_a_clear_error(cluster: Cluster, program, tmp_path: Path) -> None:
+    home = two_agents(cluster)
+    done = home.shoal(
+        "run",
+        program(f"""
+import os
+os.mkdir({str(tmp_path / "odd")!r})
+os.mkfifo({str(tmp_path / "odd/pipe")!r})
+from shoal import DIRECTORY_IN, on_failure, task, wait_on
+@on_failure(management="FAIL")
+@task(tree=DIRECTORY_IN, returns=1)
+def look(tree): return 1
+print(wait_on(look({str(tmp_path / "odd")!r})))
+"""),
+        check=False,
+        timeout=90,
+    )
+    assert done.returncode != 0
+    assert "neither a file nor a directory nor a symbolic link" in done.stderr
+    assert home.shoal("status", check=False).returncode == 0

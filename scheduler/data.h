@@ -141,6 +141,7 @@ struct Task {
   std::uint32_t live_outputs = 0;
   std::uint32_t failure = kNone;  // why it can never start
   AgentIndex avoid = kNone;       // where it failed last
+  AgentIndex only = kNone;        // where it is meant to run: a replica
   Instance instance;
   TaskId id;
   std::int64_t ready_us = 0;

@@ -33,7 +33,8 @@ void Scheduler::Impl::drain(Master& master) {
       }
       std::vector<wire::Address> holders;
       for (const AgentIndex holder : version.holders) holders.push_back(agents.address(holder));
-      worker.fetch(master.app(), version.name, version.bytes, holders, {false, master.app(), need.version, 0}, *out);
+      worker.fetch(master.app(), key_of(master.app(), version.name), version.bytes, holders,
+                   {false, master.app(), need.version, 0}, *out);
     }
     for (const auto& freed : std::exchange(effects.freed, {})) free_value(master.app(), freed);
     for (auto& reply : effects.replies) out->emplace_back(std::move(reply));
@@ -71,10 +72,16 @@ void Scheduler::Impl::add_task(Master& master, std::uint32_t index) {
   work.task = index;
   work.app = master.app();
   work.priority = master.options(task).priority;
-  if (task.options) {
+  const client::TaskOptions& how = master.options(task);
+  if (task.options || task.only != kNone || how.is_distributed) {
     Demand demand;
-    if (auto parsed = parse_demand(task.options->constraints)) demand = *parsed;
+    if (auto parsed = parse_demand(how.constraints)) demand = *parsed;
     demand.language = function.spec.language;
+    if (task.only != kNone) {
+      demand.only = task.only;
+    } else if (how.is_distributed) {
+      if (const auto able = able_agents(demand); !able.empty()) demand.only = master.in_turn(able);
+    }
     work.klass = queues.intern(function.spec.function, demand);
   } else {
     if (!queues.is(function.klass, function.klass_made)) {
@@ -177,6 +184,17 @@ bool Scheduler::Impl::worth_waiting(const ReadyQueues::Class& klass) const {
   return klass.size() * klass.mean_us / std::max<std::uint64_t>(resources.computing_units, 1) < kBacklogUs;
 }
 
+// Those known here, but for gateways, whatever they are doing now.
+std::vector<AgentIndex> Scheduler::Impl::able_agents(const Demand& demand) const {
+  std::vector<AgentIndex> able;
+  if (can_meet(resources, demand)) able.push_back(kSelf);
+  if (demand.local) return able;
+  for (const auto& [agent, peer] : peers.all()) {
+    if (!peer.down && !peer.child && can_meet(peer.state.resources, demand)) able.push_back(agent);
+  }
+  return able;
+}
+
 // True when the work left the queue. False leaves it as it was.
 bool Scheduler::Impl::place(WorkIndex index) {
   Work& work = works[index];
@@ -199,8 +217,16 @@ bool Scheduler::Impl::place(WorkIndex index) {
       missing_here = wanted.input_bytes - std::min(wanted.input_bytes, held[kSelf]);
     }
   }
+  if (klass.demand.only && work.master != nullptr && *klass.demand.only != kSelf) {
+    const Peer* peer = peers.find(*klass.demand.only);
+    if (peer != nullptr && !peer->down) {
+      const bool room = peers.room_here(*peer, now) >= work.charge64;
+      return room && send_away(index, {peer->agent, false});
+    }
+  }
   const bool able = can_meet(resources, klass.demand) && !is_home_left(work);
   const bool fits = able && worker.waiting() == 0 && worker.ledger().fits(work.charge64, work.memory_mb);
+  if (klass.demand.only == kSelf && able) return fits && run_here(index);
   if (fits && wanted.avoid != kSelf && missing_here < kWorthMoving) return run_here(index);
   if (able && !fits && worth_waiting(klass)) return false;
   const Place place = peers.choose(wanted, address.path.empty() ? RegionId() : address.path.back(), now);

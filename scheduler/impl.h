@@ -65,6 +65,7 @@ struct Scheduler::Impl {
   void delay(WorkIndex index);
   void pump();
   void pump_class(std::uint32_t klass, const ReadyQueues::Order* until, bool& stuck);
+  std::vector<AgentIndex> able_agents(const Demand& demand) const;
   bool place(WorkIndex index);
   bool prepare(WorkIndex index, bool here, Assignment& assignment);
   bool run_here(WorkIndex index);

@@ -68,7 +68,9 @@ void Master::submit(const client::TaskCall& call) {
   }
   ++counts_.submitted;
   groups_.enter(groups_.current());
-  graph_.submit(call, known->second, groups_.current());
+  const std::uint32_t task = graph_.submit(call, known->second, groups_.current());
+  if (graph_.find(call.task) == task && options(graph_.task(task)).is_replicated)
+    submit_replicas(call, known->second, task);
 }
 
 // A call that cannot become a task: whoever waits for its outputs is told why.
@@ -237,7 +239,8 @@ Verdict Master::judge_failure(std::uint32_t index, JobResult& result, AgentIndex
   if (how.on_failure == client::OnFailure::kCancelSuccessors) mode = FailMode::kCancelSuccessors;
   const bool fatal = mode == FailMode::kDiscard;
   if (fatal) discard_outputs(task, result, ran_on);
-  end_failed(index, {mode, fatal, Code::kFailed, std::move(message)}, result, ran_on);
+  const Code code = result.outcome == client::Outcome::kTimedOut ? Code::kTimeout : Code::kFailed;
+  end_failed(index, {mode, fatal, code, std::move(message)}, result, ran_on);
   return Verdict::kEnded;
 }
 
@@ -301,7 +304,7 @@ Verdict Master::input_missing(std::uint32_t index, const JobResult& result, cons
   constexpr std::uint16_t kOwnMissesMax = 8;
   ++counts_.lost;
   Task& task = graph_.task(index);
-  bool own = false;
+  bool own = result.missing.empty();  // an object of the store
   for (const Ref& ref : task.refs) {
     if (ref.read == kNone) continue;
     const std::uint32_t version = graph_.resolve(ref.read);

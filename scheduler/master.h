@@ -5,6 +5,7 @@
 // `effects()` after every call.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <unordered_map>
@@ -61,6 +62,12 @@ class Master {
 
   Master(AppId app, ClientId client, client::Hello hello, const Limits& limits, Instant now);
 
+  // The agents that could run such a task, this one first: asked when a task is to run on every one of them.
+  using Able = std::function<std::vector<AgentIndex>(const Demand&)>;
+  void set_able(Able able) { able_ = std::move(able); }
+  // Which of `agents` is next for a task that is to be spread evenly.
+  AgentIndex in_turn(const std::vector<AgentIndex>& agents) { return agents[spread_++ % agents.size()]; }
+
   // The time of the calls that follow.
   void set_now(Instant now) { now_ = now; }
 
@@ -102,6 +109,8 @@ class Master {
   const client::TaskOptions& options(const Task& task) const {
     return task.options ? *task.options : functions_[task.function].options;
   }
+  // Whether it is one of the many of a task that runs on every agent.
+  static bool is_replica(TaskId task);
   // "task 7 (module.f)"
   std::string describe(TaskId task, std::uint32_t function) const;
   MasterEffects& effects() { return effects_; }
@@ -134,6 +143,7 @@ class Master {
   };
 
   void submit(const client::TaskCall& call);
+  void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
   void refuse_call(const client::TaskCall& call, std::uint32_t function, Code code, std::string why);
   void add_item(PendingWait& wait, std::uint32_t version, DatumId datum, std::string path);
   bool settle_item(std::uint64_t wait, WaitItem& item);
@@ -172,6 +182,8 @@ class Master {
   Instant now_;
   Graph graph_;
   TaskGroups groups_;
+  Able able_;
+  std::size_t spread_ = 0;
   std::vector<Function> functions_;
   std::unordered_map<FunctionId, std::uint32_t> by_function_;
   std::map<std::uint64_t, PendingWait> waits_;

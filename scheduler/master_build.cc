@@ -81,6 +81,11 @@ bool Master::build(Cursor& cursor, const client::Access& access, client::Argumen
   } else if (!is_file(access.kind) && access.direction != Direction::kOut) {
     argument.value = access.value;
   }
+  if (const auto* reference = std::get_if<client::ObjectRef>(&argument.value)) {
+    RemoteInput& input = cursor.out.inputs.emplace_back();
+    input.argument = position;
+    input.object = reference->object;
+  }
   if (ref.output) {
     cursor.out.outputs.push_back(ref.write != kNone ? graph_.version(ref.write).name : DataName{});
     // The worker completes the name with a folder of its own.

@@ -34,17 +34,23 @@ enum class Kind : std::uint16_t {
   kSteal = static_cast<std::uint16_t>(wire::Plane::kScheduler) << 8 | 8,
 };
 
-// An input that is not inline: where the argument with this position (depth first, from 0) gets its value from.
+// An input that is not inline: where the argument with this position (depth first, from 0) gets its value from. A
+// persistent object has no name and no holders: who runs the attempt asks the store.
 struct RemoteInput {
   std::uint32_t argument = 0;
   DataName name;
   std::uint64_t bytes = 0;
   std::vector<wire::Address> holders;
+  ObjectId object = {};
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.argument, self.name, self.bytes, self.holders);
+    f(self.argument, self.name, self.bytes, self.holders, self.object);
   }
 };
+// An object's key belongs to one application, so that its copy goes when the application ends.
+inline ValueKey key_of(AppId app, const RemoteInput& input) {
+  return input.object.is_zero() ? key_of(app, input.name) : "object/" + input.object.hex() + "#" + app.hex();
+}
 
 // One attempt to run a task, on its way to whoever runs it.
 struct Assignment {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct Demand {
   std::vector<Requirement> requirements;
   std::string language;  // of the executor; empty: any
   bool local = false;    // nowhere but on the agent that is the application's master
+  // The agent it is meant for, by the numbering of the agent that places it; never travels. When that agent is gone,
+  // any other will do.
+  std::optional<std::uint32_t> only = {};
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.units, self.memory_mb, self.architecture, self.requirements, self.language, self.local);

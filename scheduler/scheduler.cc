@@ -194,7 +194,8 @@ void Scheduler::Impl::on(const in::OpenApp& open) {
     return;
   }
   clients[open.client] = open.app;
-  masters[open.app] = std::make_unique<Master>(open.app, open.client, open.hello, config.limits, now);
+  auto& master = masters[open.app] = std::make_unique<Master>(open.app, open.client, open.hello, config.limits, now);
+  master->set_able([this](const Demand& demand) { return able_agents(demand); });
 }
 
 void Scheduler::Impl::on(const in::ClientMessage& message) {
@@ -281,7 +282,8 @@ void Scheduler::Impl::on(const in::Fetched& fetched) {
     job.message = fetched.message;
     job.ran_on = address;
     for (const auto& input : works[index].assignment->inputs) {
-      if (key_of(works[index].assignment->app, input.name) == fetched.key) job.missing.push_back(input.name);
+      if (input.object.is_zero() && key_of(works[index].assignment->app, input) == fetched.key)
+        job.missing.push_back(input.name);
     }
     deliver(index, job);
   }

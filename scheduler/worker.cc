@@ -62,10 +62,10 @@ void Worker::start(WorkIndex index, Assignment&& assignment, bool reserve, Insta
     waiting64_ += work.charge64;
   }
   for (const auto& input : assignment.inputs) {
-    const ValueKey key = key_of(assignment.app, input.name);
+    const ValueKey key = key_of(assignment.app, input);
     if (values_.find(key) != nullptr) continue;
     ++work.missing;
-    fetch(assignment.app, input.name, input.bytes, input.holders, {true, assignment.app, index, work.serial}, out);
+    fetch(assignment.app, key, input.bytes, input.holders, {true, assignment.app, index, work.serial}, out);
   }
   const bool upstream = work.master == nullptr;
   if (work.missing == 0 && work.charged && !upstream) {
@@ -132,7 +132,7 @@ void Worker::launch(WorkIndex index, Assignment& assignment, Instant now) {
   for (const auto& input : assignment.inputs) {
     std::uint32_t position = input.argument;
     Argument* argument = argument_at(attempt.arguments, position);
-    const client::Value* value = values_.find(key_of(assignment.app, input.name));
+    const client::Value* value = values_.find(key_of(assignment.app, input));
     if (argument != nullptr && value != nullptr) argument->value = *value;
   }
   place_files(assignment.app, attempt.attempt, attempt.arguments);
@@ -323,9 +323,8 @@ void Worker::drop(AppId app, const DataName& name) {
   if (values_.drop(key)) dropped_.push_back(std::move(key));
 }
 
-void Worker::fetch(AppId app, const DataName& name, std::uint64_t bytes, const std::vector<wire::Address>& holders,
+void Worker::fetch(AppId app, const ValueKey& key, std::uint64_t bytes, const std::vector<wire::Address>& holders,
                    LocalValues::Waiter waiter, std::vector<Output>& out) {
-  const ValueKey key = key_of(app, name);
   if (values_.want(app, key, waiter)) out.emplace_back(out::Fetch{key, bytes, holders});
 }
 

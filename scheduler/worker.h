@@ -61,7 +61,7 @@ class Worker {
   void keep(AppId app, const DataName& name, const client::Value& value, bool borrowed, std::vector<Output>& out);
   // Takes effect with the next flush().
   void drop(AppId app, const DataName& name);
-  void fetch(AppId app, const DataName& name, std::uint64_t bytes, const std::vector<wire::Address>& holders,
+  void fetch(AppId app, const ValueKey& key, std::uint64_t bytes, const std::vector<wire::Address>& holders,
              LocalValues::Waiter waiter, std::vector<Output>& out);
 
   Ledger& ledger() { return ledger_; }

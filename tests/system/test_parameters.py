@@ -106,3 +106,27 @@ print(wait_on(look({str(tmp_path / "odd")!r})))
     assert done.returncode != 0
     assert "neither a file nor a directory nor a symbolic link" in done.stderr
     assert home.shoal("status", check=False).returncode == 0
+
+
+def test_objects_of_the_store_arrive_as_values(cluster: Cluster, program) -> None:
+    home = two_agents(cluster)
+    done = home.shoal(
+        "run",
+        program("""
+import numpy as np
+from shoal import store, task, wait_on
+@task(returns=str)
+def kind(values, more):
+    return f"{type(values).__name__} {int(np.sum(values))} {more[0]['x']}"
+print(wait_on(kind(store.put(np.arange(100_000)), [store.put({"x": 7}).get()])))
+print(wait_on(kind(store.put([1, 2, 3]), [{"x": 8}])))
+gone = store.put([1])
+store.delete(gone)
+try:
+    wait_on(kind(gone, [{"x": 0}]))
+except Exception as error:
+    print(type(error).__name__, "cannot get an input" in str(error))
+"""),
+        timeout=90,
+    )
+    assert done.stdout.splitlines() == ["ndarray 4999950000 7", "list 6 8", "TaskFailedError True"]

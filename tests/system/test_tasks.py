@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from cluster import Cluster, wait_until
 
@@ -135,6 +136,49 @@ wait_on(nowhere())
     assert refused.returncode != 0
     assert "app_software=namd" in refused.stderr
     assert "app_software=blast+gromacs" in refused.stderr
+
+
+def test_tasks_for_every_agent_and_in_turn(cluster: Cluster, program, tmp_path: Path) -> None:
+    first = cluster.found("one", computing_units=2)
+    for name in ("two", "three"):
+        cluster.join(name, first, computing_units=2)
+    wait_until(lambda: len(first.json("agents")["agents"]) == 3, 15, "all agents know each other")
+    done = first.shoal(
+        "run",
+        program(f"""
+import collections, os
+from pycompss.api.task import task
+from pycompss.api.api import compss_barrier, compss_wait_on
+from pycompss.api.parameter import FILE_OUT
+def home():
+    return os.environ["SHOAL_SOCKET"].split("/")[-3]
+@task(is_replicated=True, returns=int)
+def everywhere(values):
+    open(f"{tmp_path}/ran on {{home()}}", "x").close()
+    return sum(values)
+@task(is_distributed=True, returns=str)
+def in_turn(i):
+    return home()
+@task(path=FILE_OUT, is_replicated=True)
+def writes(path):
+    pass
+print("result", compss_wait_on(everywhere([1, 2])))
+compss_barrier()
+counts = collections.Counter(compss_wait_on([in_turn(i) for i in range(30)]))
+print("counts", sorted(counts.items()))
+writes("/tmp/never-made")
+try:
+    compss_barrier()
+except Exception as error:
+    print("refused", "write files" in str(error))
+"""),
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert sorted(path.name for path in tmp_path.glob("ran on *")) == ["ran on one", "ran on three", "ran on two"]
+    assert "result 3" in lines
+    assert "counts [('one', 10), ('three', 10), ('two', 10)]" in lines
+    assert "may read anything and return values" in done.stderr + done.stdout
 
 
 def test_files_objects_and_exceptions_travel(three_levels: Cluster, program, tmp_path) -> None:

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <filesystem>
 
 #include "agent/daemon/home.h"
@@ -10,6 +11,7 @@
 #include "tools/shoal/follow.h"
 #include "tools/shoal/pictures.h"
 #include "tools/shoal/task_output.h"
+#include "tools/shoal/traces.h"
 #include "tools/shoal/view.h"
 
 namespace shoal::cli {
@@ -140,12 +142,27 @@ Result<Started> start(const Context& context, int* run_code) {
   return Started{std::move(*client), std::move(*answer)};
 }
 
-int show_picture(Context& context, std::string (*draw)(const wire::Dynamic&)) {
+Result<wire::Dynamic> trace_of(Context& context) {
   auto client = context.connect();
-  if (!client) return report(client.error());
-  auto trace = client->request("app.trace", {{"app", context.arguments[0]}});
+  if (!client) return tl::unexpected<Error>(client.error());
+  return client->request("app.trace", {{"app", context.arguments[0]}});
+}
+
+int show_picture(Context& context, std::string (*draw)(const wire::Dynamic&)) {
+  auto trace = trace_of(context);
   if (!trace) return report(trace.error());
   put(draw(*trace));
+  return kOk;
+}
+
+// NAME.prv, NAME.pcf and NAME.row, as Paraver looks for them.
+int write_paraver(Context& context, const std::string& name) {
+  auto trace = trace_of(context);
+  if (!trace) return report(trace.error());
+  const ParaverTrace files = timeline_paraver(*trace, WallTime{std::int64_t{std::time(nullptr)} * 1000});
+  for (const auto& [ending, text] : {std::pair(".prv", &files.prv), {".pcf", &files.pcf}, {".row", &files.row}}) {
+    if (auto written = daemon::replace_file(name + ending, *text, 0644); !written) return report(written.error());
+  }
   return kOk;
 }
 
@@ -349,6 +366,7 @@ int run_graph(Context& context) {
   return show_picture(context, context.has("dot") ? graph_dot : graph_svg);
 }
 int run_timeline(Context& context) {
+  if (context.has("paraver")) return write_paraver(context, context.option("paraver"));
   return show_picture(context, context.has("perfetto") ? timeline_perfetto : timeline_svg);
 }
 

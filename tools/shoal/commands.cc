@@ -158,8 +158,9 @@ std::vector<Command> app_commands() {
        .arguments = "APP",
        .least = 1,
        .most = 1,
-       .summary = "the timeline as SVG (or Perfetto JSON with --perfetto) on stdout",
-       .options = {{"perfetto", 0, "", "JSON for the Perfetto viewer"}},
+       .summary = "the timeline as SVG (or Perfetto JSON with --perfetto) on stdout, or a Paraver trace",
+       .options = {{"perfetto", 0, "", "JSON for the Perfetto viewer"},
+                   {"paraver", 0, "NAME", "writes NAME.prv, NAME.pcf and NAME.row for Paraver"}},
        .example = "shoal timeline last > timeline.svg",
        .run = run_timeline},
   };

@@ -4,50 +4,19 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <vector>
+
+#include "tools/shoal/trace_tasks.h"
 
 namespace shoal::cli {
 namespace {
 
-struct Task {
-  std::int64_t id = 0;
-  std::string function;
-  std::string agent;
-  std::int64_t start_us = 0;
-  std::int64_t end_us = 0;
-  std::vector<std::int64_t> depends;
-};
-
 constexpr std::size_t kDrawnMax = 2000;  // beyond this a picture says nothing
-
-std::vector<Task> tasks_of(const wire::Dynamic& trace) {
-  std::vector<Task> out;
-  const auto* rows = trace["tasks"].as_array();
-  if (rows == nullptr) return out;
-  for (const auto& row : *rows) {
-    if (out.size() == kDrawnMax) break;
-    Task task;
-    task.id = row.int_or("task", 0);
-    task.function = row.text_or("function", "?");
-    task.agent = row.text_or("agent_name", "");
-    task.start_us = row.int_or("start_us", 0);
-    task.end_us = std::max(task.start_us, row.int_or("end_us", 0));
-    if (const auto* depends = row["after"].as_array()) {
-      for (const auto& dependency : *depends) {
-        if (const auto* id = dependency.as_int()) task.depends.push_back(*id);
-      }
-    }
-    out.push_back(std::move(task));
-  }
-  std::sort(out.begin(), out.end(), [](const Task& a, const Task& b) { return a.id < b.id; });
-  return out;
-}
 
 // A hue for each function, as far apart as they come one after the other (the golden angle).
 class Palette {
  public:
-  explicit Palette(const std::vector<Task>& tasks) {
+  explicit Palette(const std::vector<TraceTask>& tasks) {
     for (const auto& task : tasks) hues_.emplace(task.function, 0);
     double hue = 210;
     for (auto& [function, own] : hues_) {
@@ -96,7 +65,7 @@ std::string svg_head(std::int64_t width, std::int64_t height) {
       width, height);
 }
 
-std::string legend(const std::vector<Task>& tasks, const Palette& palette, std::int64_t x, std::int64_t y) {
+std::string legend(const std::vector<TraceTask>& tasks, const Palette& palette, std::int64_t x, std::int64_t y) {
   std::map<std::string, std::size_t> counts;
   for (const auto& task : tasks) ++counts[task.function];
   std::string out;
@@ -113,7 +82,7 @@ std::string legend(const std::vector<Task>& tasks, const Palette& palette, std::
 }  // namespace
 
 std::string graph_svg(const wire::Dynamic& trace) {
-  const auto tasks = tasks_of(trace);
+  const auto tasks = tasks_of(trace, kDrawnMax);
   const Palette palette(tasks);
   constexpr std::int64_t kStepX = 34;
   constexpr std::int64_t kStepY = 56;
@@ -158,7 +127,7 @@ std::string graph_svg(const wire::Dynamic& trace) {
 
 std::string graph_dot(const wire::Dynamic& trace) {
   std::string out = "digraph shoal {\n  node [shape=circle, style=filled];\n";
-  const auto tasks = tasks_of(trace);
+  const auto tasks = tasks_of(trace, kDrawnMax);
   const Palette palette(tasks);
   for (const auto& task : tasks) {
     const double hue = palette.hue(task.function) / 360.0;
@@ -170,33 +139,20 @@ std::string graph_dot(const wire::Dynamic& trace) {
 }
 
 std::string timeline_svg(const wire::Dynamic& trace) {
-  auto tasks = tasks_of(trace);
+  const TraceLanes lanes = lanes_of(tasks_of(trace, kDrawnMax));
+  const auto& tasks = lanes.tasks;
   const Palette palette(tasks);
-  std::erase_if(tasks, [](const Task& task) { return task.end_us == 0; });
-  std::sort(tasks.begin(), tasks.end(),
-            [](const Task& a, const Task& b) { return std::pair(a.start_us, a.id) < std::pair(b.start_us, b.id); });
   if (tasks.empty()) return svg_head(400, 40) + "<text x=\"10\" y=\"24\">no finished tasks</text></svg>\n";
-  std::int64_t first = tasks.front().start_us;
-  std::int64_t last = first + 1;
-  for (const auto& task : tasks) last = std::max(last, task.end_us);
-  // Each agent has as many lanes as it ran tasks at a time.
-  std::map<std::string, std::vector<std::int64_t>> lanes;
-  std::map<std::int64_t, std::size_t> lane_of;
-  for (const auto& task : tasks) {
-    auto& ends = lanes[task.agent];
-    auto free = std::find_if(ends.begin(), ends.end(), [&](std::int64_t end) { return end <= task.start_us; });
-    if (free == ends.end()) free = ends.insert(ends.end(), 0);
-    *free = task.end_us;
-    lane_of[task.id] = static_cast<std::size_t>(free - ends.begin());
-  }
+  const std::int64_t first = lanes.first_us;
+  const std::int64_t last = lanes.last_us;
   constexpr std::int64_t kLeft = 150;
   constexpr std::int64_t kWidth = 900;
   constexpr std::int64_t kRow = 18;
   std::map<std::string, std::int64_t> top;
   std::int64_t y = 30;
-  for (const auto& [agent, ends] : lanes) {
+  for (const auto& [agent, count] : lanes.agents) {
     top[agent] = y;
-    y += static_cast<std::int64_t>(ends.size()) * kRow + 8;
+    y += static_cast<std::int64_t>(count) * kRow + 8;
   }
   std::string out = svg_head(kLeft + kWidth + 230, std::max<std::int64_t>(y + 20, 160));
   for (const auto& [agent, at] : top) out += fmt::format("<text x=\"8\" y=\"{}\">{}</text>\n", at + 13, escape(agent));
@@ -207,37 +163,18 @@ std::string timeline_svg(const wire::Dynamic& trace) {
         "text-anchor=\"middle\">{2:.2f} s</text>\n",
         x, y, static_cast<double>(last - first) * tick / 1e7);
   }
-  for (const auto& task : tasks) {
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    const TraceTask& task = tasks[i];
     const std::int64_t x = kLeft + (task.start_us - first) * kWidth / (last - first);
     const std::int64_t width = std::max<std::int64_t>(1, (task.end_us - task.start_us) * kWidth / (last - first));
     out += fmt::format(
         "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"><title>{} (task {}) {:.1f} "
         "ms</title></rect>\n",
-        x, top[task.agent] + static_cast<std::int64_t>(lane_of[task.id]) * kRow, width, kRow - 3,
+        x, top[task.agent] + static_cast<std::int64_t>(lanes.lane[i]) * kRow, width, kRow - 3,
         palette.colour(task.function), escape(task.function), task.id,
         static_cast<double>(task.end_us - task.start_us) / 1000.0);
   }
   return out + legend(tasks, palette, kLeft + kWidth + 20, 30) + "</svg>\n";
-}
-
-std::string timeline_perfetto(const wire::Dynamic& trace) {
-  nlohmann::ordered_json events = nlohmann::ordered_json::array();
-  std::map<std::string, int> agents;
-  for (const auto& task : tasks_of(trace)) {
-    if (task.end_us == 0) continue;
-    const auto [agent, fresh] = agents.emplace(task.agent, static_cast<int>(agents.size()) + 1);
-    if (fresh)
-      events.push_back(
-          {{"name", "process_name"}, {"ph", "M"}, {"pid", agent->second}, {"args", {{"name", "agent " + task.agent}}}});
-    events.push_back({{"name", task.function},
-                      {"ph", "X"},
-                      {"pid", agent->second},
-                      {"tid", task.id % 64},
-                      {"ts", task.start_us},
-                      {"dur", task.end_us - task.start_us},
-                      {"args", {{"task", task.id}}}});
-  }
-  return nlohmann::ordered_json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump() + "\n";
 }
 
 }  // namespace shoal::cli

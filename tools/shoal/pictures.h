@@ -1,7 +1,6 @@
 // tools/shoal/pictures.h
 //
-// Pictures of an application, drawn from its trace (request app.trace): {"tasks": [{task, function, agent,
-// state, start_us, end_us, depends: [task, …]}, …]}.
+// Pictures of an application, drawn from its trace (trace_tasks.h).
 #pragma once
 
 #include <string>
@@ -10,9 +9,8 @@
 
 namespace shoal::cli {
 
-std::string graph_svg(const wire::Dynamic& trace);          // tasks in layers, coloured by function
-std::string graph_dot(const wire::Dynamic& trace);          // Graphviz
-std::string timeline_svg(const wire::Dynamic& trace);       // one row an agent and lane, coloured by function
-std::string timeline_perfetto(const wire::Dynamic& trace);  // Chrome trace events, for the Perfetto viewer
+std::string graph_svg(const wire::Dynamic& trace);     // tasks in layers, coloured by function
+std::string graph_dot(const wire::Dynamic& trace);     // Graphviz
+std::string timeline_svg(const wire::Dynamic& trace);  // one row an agent and lane, coloured by function
 
 }  // namespace shoal::cli

@@ -8,6 +8,7 @@ same tasks are run by Shoal and by other runtimes. Nothing passes or fails here.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -20,16 +21,12 @@ sys.path.insert(0, str(ROOT / "tools/cluster"))
 sys.path.insert(0, str(ROOT / "sdk/python"))
 sys.path.insert(1, str(ROOT / "tools/benchmark/peer_programs"))
 
-import idle  # noqa: E402
-import store  # noqa: E402
-import streams  # noqa: E402
-import tasks  # noqa: E402
 from cluster import ClusterError  # noqa: E402
 from comparison import Comparison, compare  # noqa: E402
 from peers import PEERS, chosen  # noqa: E402
 from report import Options, Report  # noqa: E402
 
-MEASURES = {"tasks": tasks.measure, "store": store.measure, "streams": streams.measure, "idle": idle.measure}
+MEASURES = ("tasks", "store", "streams", "idle")  # modules; imported once the SDK's C half is where it can be found
 PROGRAMS = ["shoal", "shoald", "shoal-exec", "shoal-bench-floors"]
 
 
@@ -125,9 +122,10 @@ def measure(given: argparse.Namespace, about: dict[str, str | int | float]) -> l
         if given.picture:
             given.picture.write_text(comparison.picture(f"median of {runs} runs, two executors each; {described(about)}"))
         return reports
+    sys.path.append(str(binaries.parent / "python"))
     for what in given.what or MEASURES:
         report = Report(what, runs)
-        MEASURES[what](options, report)
+        importlib.import_module(what).measure(options, report)
         reports.append(report)
         if given.output == "table":
             print(report.table(), flush=True)

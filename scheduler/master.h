@@ -128,7 +128,6 @@ class Master {
   struct WaitItem {
     std::uint32_t version = kNone;
     bool open = false;
-    bool fetching = false;
     DatumId datum;
     std::string path;
   };
@@ -136,6 +135,11 @@ class Master {
     std::uint64_t request = 0;
     std::size_t open = 0;
     std::vector<WaitItem> items;
+  };
+  struct Waiting {  // an item of a wait
+    std::uint64_t wait = 0;
+    std::uint32_t item = 0;
+    friend auto operator<=>(const Waiting&, const Waiting&) = default;
   };
   struct PendingBarrier {
     std::uint64_t request = 0;
@@ -146,7 +150,7 @@ class Master {
   void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
   void refuse_call(const client::TaskCall& call, std::uint32_t function, Code code, std::string why);
   void add_item(PendingWait& wait, std::uint32_t version, DatumId datum, std::string path);
-  bool settle_item(std::uint64_t wait, WaitItem& item);
+  bool settle_item(Waiting who, WaitItem& item);
   void settle(std::uint32_t version);
   void answer_wait(std::uint64_t wait);
   client::ValueResult result_of(const WaitItem& item);
@@ -188,7 +192,7 @@ class Master {
   std::unordered_map<FunctionId, std::uint32_t> by_function_;
   std::map<std::uint64_t, PendingWait> waits_;
   std::uint64_t next_wait_ = 0;
-  std::unordered_map<std::uint32_t, std::vector<std::uint64_t>> waiting_;  // by version
+  std::unordered_map<std::uint32_t, std::vector<Waiting>> waiting_;  // by version
   std::vector<PendingBarrier> barriers_;
   std::vector<std::uint32_t> fatal_;  // failures that end the application, at most kFatalMax
   std::vector<std::uint32_t> emptied_;

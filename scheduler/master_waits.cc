@@ -26,9 +26,10 @@ void Master::on(const client::Wait& message) {
   wait.items.reserve(message.data.size() + message.files.size());
   for (const DatumId datum : message.data) add_item(wait, graph_.current(datum), datum, {});
   for (const auto& path : message.files) add_item(wait, graph_.current_file(path), {}, path);
-  for (auto& item : wait.items) {
+  for (std::uint32_t i = 0; i < wait.items.size(); ++i) {
+    WaitItem& item = wait.items[i];
     if (item.version == kNone) continue;
-    item.open = !settle_item(id, item);
+    item.open = !settle_item({id, i}, item);
     if (item.open) ++wait.open;
   }
   if (wait.open == 0) answer_wait(id);
@@ -37,11 +38,11 @@ void Master::on(const client::Wait& message) {
 
 void Master::add_item(PendingWait& wait, std::uint32_t version, DatumId datum, std::string path) {
   if (version != kNone) graph_.hold(version);
-  wait.items.push_back({version, false, false, datum, std::move(path)});
+  wait.items.push_back({version, false, datum, std::move(path)});
 }
 
 // True when the item is final. Otherwise the wait is told when its version changes, or a value is on its way.
-bool Master::settle_item(std::uint64_t wait, WaitItem& item) {
+bool Master::settle_item(Waiting who, WaitItem& item) {
   const bool had_value = graph_.ensure(item.version);
   const std::uint32_t version = graph_.resolve(item.version);
   const Version& v = graph_.version(version);
@@ -51,37 +52,32 @@ bool Master::settle_item(std::uint64_t wait, WaitItem& item) {
     // Pending itself, or (when a lost value is being made again) through the version it takes its value from.
     const std::uint32_t root = graph_.version(item.version).state == VersionState::kPending ? item.version : version;
     graph_.watch(root);
-    waiting_[root].push_back(wait);
+    waiting_[root].push_back(who);
     return false;
   }
   const bool local = std::find(v.holders.begin(), v.holders.end(), kSelf) != v.holders.end();
   if (v.holders.empty() || local) return true;
-  item.fetching = true;
-  waiting_[watched].push_back(wait);
+  waiting_[watched].push_back(who);
   effects_.needs.push_back({watched});
   return false;
 }
 
-// A version became final, or its value arrived: looks again at the waits that named it.
+// A version became final, or its value arrived: looks again at the items of waits that named it.
 void Master::settle(std::uint32_t version) {
   auto it = waiting_.find(version);
   if (it == waiting_.end()) return;
-  std::vector<std::uint64_t> waits = std::move(it->second);
+  std::vector<Waiting> waiting = std::move(it->second);
   waiting_.erase(it);
-  std::sort(waits.begin(), waits.end());
-  waits.erase(std::unique(waits.begin(), waits.end()), waits.end());
-  for (const std::uint64_t id : waits) {
-    auto wait = waits_.find(id);
+  std::sort(waiting.begin(), waiting.end());
+  waiting.erase(std::unique(waiting.begin(), waiting.end()), waiting.end());
+  for (const Waiting who : waiting) {
+    auto wait = waits_.find(who.wait);
     if (wait == waits_.end()) continue;
-    for (auto& item : wait->second.items) {
-      if (!item.open) continue;
-      if (item.version != version && graph_.resolve(item.version) != version) continue;
-      item.fetching = false;
-      if (!settle_item(id, item)) continue;
-      item.open = false;
-      --wait->second.open;
-    }
-    if (wait->second.open == 0) answer_wait(id);
+    WaitItem& item = wait->second.items[who.item];
+    if (!item.open) continue;
+    if (!settle_item(who, item)) continue;
+    item.open = false;
+    if (--wait->second.open == 0) answer_wait(who.wait);
   }
 }
 

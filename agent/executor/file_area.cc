@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Result<> place_value(client::Value& value, const fs::path& files_dir) {
+Result<> place_value(client::Value& value, const std::string& files_dir) {
   auto* file = std::get_if<client::FilePath>(&value);
   if (file == nullptr || file->path.empty() || file->path.front() == '/') return {};
   const fs::path name(file->path);
@@ -22,7 +22,7 @@ Result<> place_value(client::Value& value, const fs::path& files_dir) {
     if (part == "..")
       return fail(Code::kInvalid, fmt::format("the file name '{}' leads out of the agent's file area", file->path));
   }
-  const fs::path place = files_dir / name;
+  const fs::path place = fs::path(files_dir) / name;
   std::error_code error;
   fs::create_directories(place.parent_path(), error);
   if (error) {
@@ -33,7 +33,7 @@ Result<> place_value(client::Value& value, const fs::path& files_dir) {
   return {};
 }
 
-Result<> place_arguments(std::vector<client::Argument>& arguments, const fs::path& files_dir) {
+Result<> place_arguments(std::vector<client::Argument>& arguments, const std::string& files_dir) {
   for (client::Argument& argument : arguments) {
     if (auto placed = place_value(argument.value, files_dir); !placed) return placed;
     if (auto placed = place_arguments(argument.items, files_dir); !placed) return placed;
@@ -127,7 +127,7 @@ bool writes(client::Direction direction) {
 }
 
 Result<> place_files(client::Attempt& attempt, const std::string& files_dir) {
-  return place_arguments(attempt.arguments, fs::path(files_dir));
+  return place_arguments(attempt.arguments, files_dir);
 }
 
 const std::string& path_for(const client::Argument& argument) {

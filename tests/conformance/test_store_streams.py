@@ -27,18 +27,12 @@ from shoal import (
 )
 
 
-@pytest.fixture(params=["agent", "sequential"])
-def runtime(request):
-    request.getfixturevalue("session" if request.param == "agent" else "sequential")
-    return request.param
-
-
 class Model(Persistent):
     def __init__(self, weights):
         self.weights = weights
 
 
-def test_put_get_alias(runtime):
+def test_put_get_alias(both):
     ref = put({"a": [1, 2]}, alias="thing", receipt="local")
     assert ref.receipt.copies == 1
     assert get(ref) == ref.get() == get("thing") == {"a": [1, 2]}
@@ -51,7 +45,7 @@ def test_put_get_alias(runtime):
         get("thing")
 
 
-def test_large_objects(runtime):
+def test_large_objects(both):
     array = np.arange(30_000)
     assert get(put(array)).sum() == array.sum()
 
@@ -112,9 +106,9 @@ def consume(stream):
     return sum(stream)
 
 
-def test_stream_between_tasks(runtime):
+def test_stream_between_tasks(both):
     stream = ObjectStream()
-    if runtime == "agent":
+    if both:
         result = consume(stream)  # submitted before its producer: both run at once
         produce(stream, 10)
     else:
@@ -131,7 +125,7 @@ def test_two_producers_close_a_stream_together(session):
     assert sorted(stream) == [0, 0, 1, 1, 2, 2, 3]
 
 
-def test_main_program_publishes(runtime):
+def test_main_program_publishes(both):
     stream = ObjectStream("main-stream")
     stream.publish({"t": 1})
     stream.publish_list([{"t": 2}, {"t": 3}])
@@ -143,7 +137,7 @@ def test_main_program_publishes(runtime):
     assert stream.poll() == []
 
 
-def test_codecs_keys_and_headers(runtime):
+def test_codecs_keys_and_headers(both):
     raw = ObjectStream("raw", codec="raw")
     raw.publish(b"\x01", key="k", timestamp_ms=5, headers={"h": b"v"})
     (record,) = raw.poll_records(1)
@@ -157,13 +151,13 @@ def test_codecs_keys_and_headers(runtime):
     assert json.loads(other.poll(1)[0]) == [1, {"a": 2}]
 
 
-def test_large_records(runtime):
+def test_large_records(both):
     stream = ObjectStream("large")
     stream.publish_list([bytes(3 << 20), bytes(3 << 20)])
     assert [len(value) for value in stream.poll(1)] == [3 << 20, 3 << 20]
 
 
-def test_empty_poll_returns_in_time(runtime):
+def test_empty_poll_returns_in_time(both):
     assert ObjectStream("empty").poll(timeout=0.05) == []
 
 
@@ -187,7 +181,7 @@ def test_stream_parameter_must_be_a_stream(session):
     barrier()
 
 
-def test_file_stream(runtime, tmp_path):
+def test_file_stream(both, tmp_path):
     stream = FileStream(base_dir=str(tmp_path))
     (tmp_path / "a b.csv").write_text("1")
     assert stream.poll(timeout=2) == [str(tmp_path / "a b.csv")]
@@ -196,7 +190,7 @@ def test_file_stream(runtime, tmp_path):
     assert list(stream) == []
 
 
-def test_distro_stream_names(runtime):
+def test_distro_stream_names(both):
     from pycompss.streams.distro_stream import FileDistroStream, ObjectDistroStream
 
     stream = ObjectDistroStream(alias="distro")

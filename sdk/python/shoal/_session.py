@@ -237,7 +237,7 @@ class Session:
     def _value(self, result: list) -> Any:
         _, code, message, value, error = result[:5]
         if code:
-            raise task_error(code, message, error)
+            raise task_error(code, message, error, self.app)
         return _serialize.load_value(value, self.arena, private=True)
 
     def wait_on_future(self, future: Future) -> Any:
@@ -312,7 +312,7 @@ class Session:
         self.add_message(Kind.BARRIER, [number, group, no_more_tasks])
         _, code, message, _, error = [*self._await(number), *[None] * 5][:5]
         if code:
-            raise task_error(code, message, error or b"")
+            raise task_error(code, message, error or b"", self.app)
 
     def group_message(self, kind: int, name: str) -> None:
         """OpenGroup, CloseGroup or CancelGroup."""
@@ -327,7 +327,7 @@ class Session:
         for result in self.wait([], wanted):
             _, code, message, value, error, path = result[:6]
             if code:
-                raise task_error(code, message, error)
+                raise task_error(code, message, error, self.app)
             if value[0] == 3:
                 bring_home(value[1][0], path)
         for path in wanted:

@@ -9,7 +9,7 @@ import pickle
 import sys
 import textwrap
 from collections.abc import Callable
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import Any
 
 from shoal import _serialize
@@ -271,4 +271,13 @@ def plain_function(found: Any) -> Any:
         if inner is None:
             break
         found = inner
+def awaited(result: Any) -> Any:
+    """What a call of a task's function gives: of a coroutine, its result."""
+    if isinstance(result, CoroutineType):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
+
+
     return found

@@ -391,7 +391,7 @@ class Session:
 
     def abandon(self) -> None:
         """In a forked child: forgets the connection without telling the agent."""
-        self._connection.close()
+        self._connection.abandon()
 
     @property
     def closed(self) -> bool:

@@ -63,7 +63,7 @@ class Task(Declaration):
 
             return run_binary(self, args, kwargs)
         try:
-            return _finished(self.prepared()(*args, **kwargs))
+            return _function.awaited(self.prepared()(*args, **kwargs))
         except COMPSsException:
             raise
         except Exception:
@@ -77,7 +77,9 @@ class Task(Declaration):
         finally:
             for name, parameter in self._parameters.items():
                 if parameter.content is TYPE.STREAM and parameter.direction is Direction.OUT:
-                    inspect.signature(self.function).bind(*args, **kwargs).arguments[name].close()
+                    stream = inspect.signature(self.function).bind(*args, **kwargs).arguments.get(name)
+                    if stream is not None:  # else left to its default
+                        stream.close()
 
     def _prepare(self, session: Any) -> None:
         """Registers the function with `session`, once."""
@@ -284,15 +286,8 @@ class Task(Declaration):
     def _run_locally(self, args: tuple, kwargs: dict) -> Any:
         from shoal.api import wait_on
 
-        return self.prepared()(*[wait_on(a) for a in args], **{k: wait_on(v) for k, v in kwargs.items()})
-
-
-def _finished(result: Any) -> Any:
-    if inspect.iscoroutine(result):
-        import asyncio
-
-        return asyncio.run(result)
-    return result
+        call = self.prepared()
+        return _function.awaited(call(*[wait_on(a) for a in args], **{k: wait_on(v) for k, v in kwargs.items()}))
 
 
 def task(*args: Any, **keywords: Any) -> Any:

@@ -348,3 +348,37 @@ def test_no_agent_given():
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "pass --socket or set SHOAL_SOCKET" in done.stderr
+
+
+def test_a_function_that_cannot_be_loaded_keeps_nothing_of_its_attempts():
+    from shoal.executor._attempt import Attempt, LoadedFunction
+
+    function = LoadedFunction("broken", b"no pickle")
+    depths = []
+    for _ in range(3):
+        with pytest.raises(Exception) as caught:  # whatever pickle says
+            Attempt(function, [], None, 0).call()
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1
+
+
+def test_a_zygote_outlives_a_machine_without_room_for_processes(monkeypatch):
+    from shoal.executor import _zygote
+
+    mine, its = socket.socketpair()
+    answers = iter([BlockingIOError(11, "no room"), BlockingIOError(11, "no room"), 4711])
+
+    def fork():
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(_zygote.os, "fork", fork)
+    monkeypatch.setattr(_zygote, "_FORK_PAUSE_S", 0)
+    zygote = _zygote.Zygote(its.fileno(), "unused")
+    mine.sendall(b"fork token\n")
+    assert zygote._read()
+    assert mine.recv(100) == b"pid 4711\n"
+    mine.close()
+    its.close()

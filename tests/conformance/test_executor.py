@@ -107,6 +107,21 @@ def attempt(number, function, arguments=(), timeout_ms=0):
     return [number, b"a" * 16, number, 1, function, list(arguments), timeout_ms, [], "", True]
 
 
+def test_code_of_another_python_is_refused_before_it_is_loaded(monkeypatch):
+    def double(x):
+        return 2 * x
+
+    by_value = _function.pack_function(double, {}, "double")
+    assert _function.unpack_function(by_value)[0](4) == 8
+    monkeypatch.setattr(sys, "version_info", (3, 7, 1, "final", 0))
+    by_reference = _function.pack_function(os.path.basename, {}, "basename")
+    old = _function.pack_function(double, {}, "double")
+    monkeypatch.undo()
+    assert _function.unpack_function(by_reference)[0]("a/b") == "b"
+    with pytest.raises(RuntimeError, match=r"program that runs Python 3\.7, and this agent runs tasks with Python .*--python"):
+        _function.unpack_function(old)
+
+
 def record(*args, **kwargs):
     return [0, 0, [1, [_serialize.dumps((list(args), kwargs, [])).join()]], [], "*"]
 

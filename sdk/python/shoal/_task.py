@@ -192,7 +192,8 @@ class Task(Declaration):
             builder.has_record = self._binary is None
             options = self._options
             if self._dynamic:
-                constraints = _options.evaluate(self._dynamic, self.function.__globals__, {**named, **varkeywords}, self.name)
+                given = self._with_defaults({**named, **varkeywords})
+                constraints = _options.evaluate(self._dynamic, self.function.__globals__, given, self.name)
                 options = options.changed(constraints={**options.constraints, **constraints})
             if self._binary is not None:
                 values = {**named, **{f"{self._signature.varargs}.{i}": v for i, v in enumerate(varargs)}}
@@ -262,10 +263,10 @@ class Task(Declaration):
         text = TEMPLATE.sub(lambda match: match.group(1), str(declared))
         text = _VALUE_OF.sub(lambda match: match.group(1), text)
         try:
-            count = eval(text, self.function.__globals__, values)
+            count = eval(text, self.function.__globals__, self._with_defaults(values))
+            return _function.results_of_declaration(count if isinstance(count, (int, list, tuple)) else int(count)) or []
         except Exception as error:
             raise ValueError(f"returns={declared!r} of task {self.name} cannot be evaluated: {error}") from error
-        return _function.results_of_declaration(count if isinstance(count, (int, list, tuple)) else int(count)) or []
 
     def _register_writers(self, session: Any, builder: CallBuilder) -> None:
         writer = f"{session.app.hex()}/{session.tasks + 1}"
@@ -273,6 +274,8 @@ class Task(Declaration):
             stream.add_writer(session, writer)
 
     def _with_defaults(self, values: dict[str, Any]) -> dict[str, Any]:
+        if not any(value is MISSING for value in values.values()):
+            return values
         parameters = inspect.signature(self.function).parameters
         return {name: parameters[name].default if value is MISSING else value for name, value in values.items()}
 

@@ -2,6 +2,7 @@
 # Method: the same programs against the fake agent (in-memory services behind the wire) and sequentially.
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -16,6 +17,7 @@ from shoal import (
     ObjectStream,
     Persistent,
     RequestError,
+    _runtime,
     barrier,
     get,
     get_by_alias,
@@ -199,3 +201,23 @@ def test_distro_stream_names(both):
     assert stream.get_stream_alias() == "distro"
     assert stream.get_stream_type() == "OBJECT"
     assert FileDistroStream is not None
+
+
+def test_a_file_that_goes_while_the_directory_is_read(sequential, tmp_path, monkeypatch):
+    for name in ("gone", "stays"):
+        (tmp_path / name).write_text(name)
+    stream = shoal.FileStream("vanishing", str(tmp_path))
+    assert stream.scan() == 0
+    entries = list(os.scandir(tmp_path))
+    (tmp_path / "gone").unlink()
+    monkeypatch.setattr(os, "scandir", lambda _: entries)
+    assert stream.scan() == 1
+    assert stream.poll() == [str(tmp_path / "stays")]
+
+
+def test_a_file_that_cannot_be_deleted_does_not_spoil_the_end(agent):
+    opened = shoal.connect(agent.socket)
+    opened.delete_file("/proc/self/comm")
+    _runtime.current = None
+    opened.close()
+    assert opened.closed

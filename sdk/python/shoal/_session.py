@@ -6,6 +6,7 @@ batch is large, when somebody waits, or a millisecond later by the flusher threa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -386,7 +387,8 @@ class Session:
                 pass
         self._connection.close()
         for path in self._doomed_files:
-            remove_path(path)
+            with contextlib.suppress(OSError):  # it stays; whatever else ends here is not to suffer
+                remove_path(path)
         self._doomed_files.clear()
 
     def abandon(self) -> None:

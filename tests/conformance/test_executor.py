@@ -107,7 +107,7 @@ def attempt(number, function, arguments=(), timeout_ms=0):
     return [number, b"a" * 16, number, 1, function, list(arguments), timeout_ms, [], "", True]
 
 
-def test_code_of_another_python_is_refused_before_it_is_loaded(monkeypatch):
+def test_code_of_another_python_is_refused_before_it_is_loaded(harness, monkeypatch):
     def double(x):
         return 2 * x
 
@@ -118,8 +118,14 @@ def test_code_of_another_python_is_refused_before_it_is_loaded(monkeypatch):
     old = _function.pack_function(double, {}, "double")
     monkeypatch.undo()
     assert _function.unpack_function(by_reference)[0]("a/b") == "b"
-    with pytest.raises(RuntimeError, match=r"program that runs Python 3\.7, and this agent runs tasks with Python .*--python"):
+    text = r"program that runs Python 3\.7, and this agent runs tasks with Python .*--python"
+    with pytest.raises(_function.OtherPythonError, match=text):
         _function.unpack_function(old)
+    harness.spawn()
+    peer = harness.accept()
+    peer.send(Kind.FUNCTION, [b"f" * 16, "double", "python", old, []])
+    peer.send(Kind.RUN, [[attempt(1, b"f" * 16, [record(4), RESULT])]])
+    assert peer.results(1)[1][1] == Outcome.NOT_STARTED
 
 
 def record(*args, **kwargs):

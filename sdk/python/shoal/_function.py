@@ -212,6 +212,10 @@ def _returns_value(code: Any) -> bool:
 
 
 # ---- the bytes executors get ----
+class OtherPythonError(RuntimeError):
+    """The function's code was made by another version of Python. Not the task's fault: another agent may run it."""
+
+
 class _Code:
     """A function that travels by value. Its code is loaded only by the version of Python that made it."""
 
@@ -223,10 +227,10 @@ class _Code:
 
 
 def _load_code(made_by: list[int], code: bytes) -> Any:
-    """The function. RuntimeError in another version of Python: byte code of one may crash the other."""
+    """The function. OtherPythonError in another version of Python: byte code of one may crash the other."""
     if made_by != list(sys.version_info[:2]):
         there, here = (".".join(map(str, version)) for version in (made_by, sys.version_info[:2]))
-        raise RuntimeError(
+        raise OtherPythonError(
             f"the function was sent by a program that runs Python {there}, and this agent runs tasks with Python {here} "
             f"({sys.executable}): give the agent the same version with --python, or put the function into a module that is "
             "installed on both"

@@ -326,6 +326,8 @@ def describe(error: BaseException, place: Place) -> tuple[Outcome, str, bytes]:
         packed = pack_error(TaskTimeoutError(f"{place}: {error}; {hint}"), "") if timed_out else b""
         return error.outcome, str(error), packed
     outcome = Outcome.GROUP_EXCEPTION if isinstance(error, COMPSsException) else Outcome.EXCEPTION
+    if isinstance(error, _function.OtherPythonError):
+        outcome = Outcome.NOT_STARTED
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next

@@ -46,3 +46,9 @@ def sequential(monkeypatch):
     monkeypatch.setattr(_runtime, "current", None)
     monkeypatch.setattr(_runtime, "_may_attach", False)
     monkeypatch.setattr(_runtime, "_local", None)
+
+
+@pytest.fixture(params=["agent", "sequential"])
+def both(request):
+    """The session, then None: the test runs with an agent and without one."""
+    return request.getfixturevalue("session" if request.param == "agent" else "sequential")

@@ -8,7 +8,7 @@ import pytest
 from pycompss.api.task import task
 from pycompss.dds import DDS
 from pycompss.dds.tasks import stable_hash
-from shoal import Future, _runtime
+from shoal import Future
 
 WORDS = "the quick brown fox jumps over the lazy dog the end".split()
 PAIRS = [(word[0], len(word)) for word in WORDS]
@@ -22,16 +22,6 @@ def fragment(i):
 @task(returns=int)
 def first(i):
     return i
-
-
-@pytest.fixture(params=["agent", "sequential"])
-def both(request, monkeypatch):
-    if request.param == "agent":
-        yield request.getfixturevalue("session")
-        return
-    monkeypatch.setattr(_runtime, "current", None)
-    monkeypatch.setattr(_runtime, "_may_attach", False)
-    yield None
 
 
 def test_load_and_collect(both):

@@ -13,6 +13,7 @@ import types
 import pytest
 
 import shoal
+from pycompss.functions.elapsed_time import timeit
 from shoal import (
     COLLECTION_IN,
     FILE_IN,
@@ -24,7 +25,6 @@ from shoal import (
     Prefix,
     TaskFailedError,
     Type,
-    _runtime,
     binary,
     constraint,
     data_transformation,
@@ -51,17 +51,6 @@ from shoal.parameter import (
 CHUNK = 3
 
 
-@pytest.fixture(params=["agent", "sequential"])
-def both(request, monkeypatch):
-    """The session, then None: the test runs both ways."""
-    if request.param == "agent":
-        yield request.getfixturevalue("session")
-        return
-    monkeypatch.setattr(_runtime, "current", None)
-    monkeypatch.setattr(_runtime, "_may_attach", False)
-    yield None
-
-
 @task(returns=int)
 def increment(x):
     return x + 1
@@ -74,9 +63,9 @@ def sum_above(start, items):
     return start + sum(items)
 
 
-@task(returns=1, items={Type: COLLECTION_IN, Depth: 1})
 @reduction(chunk_size="CHUNK")
-def sum_below(items, verbose=False):
+@task(returns=1, items={Type: COLLECTION_IN, Depth: 1})
+def sum_by_global(items, verbose=False):
     return sum(items)
 
 
@@ -86,9 +75,9 @@ def sum_keyword(items):
 
 
 @pytest.mark.parametrize(
-    ("call", "items", "calls"), [("sum_above", 8, 7), ("sum_below", 9, 4), ("sum_keyword", 16, 5), ("sum_below", 3, 1)]
+    ("call", "items", "calls"), [("sum_above", 8, 7), ("sum_by_global", 9, 4), ("sum_keyword", 16, 5), ("sum_by_global", 3, 1)]
 )
-def test_reduction_is_a_tree_in_both_orders_of_the_decorators(both, monkeypatch, call, items, calls):
+def test_reduction_is_a_tree_however_the_chunk_size_is_given(both, monkeypatch, call, items, calls):
     monkeypatch.setenv("SHOAL_TEST_CHUNK", "4")
     numbers = [increment(i) for i in range(items)]
     before = both.tasks if both else 0
@@ -569,6 +558,30 @@ def test_wrong_order_and_wrong_place():
             def method():
                 pass
 
+    for decorator in (
+        constraint(computing_units=2),
+        on_failure(management="IGNORE"),
+        binary(binary="true"),
+        prolog(binary="true"),
+        reduction(chunk_size=2),
+        implement(source_class="a", method="b"),
+        io_task,
+    ):
+        with pytest.raises(TypeError, match=r"of .*below are in the wrong order: @\w+ goes above @task; from top"):
+
+            @task()
+            @decorator
+            def below(items=()):
+                pass
+
+    with pytest.raises(TypeError, match=r"of .*hidden are in the wrong order: between @constraint and @task .*hidden"):
+
+        @constraint(computing_units=2)
+        @timeit()
+        @task()
+        def hidden():
+            pass
+
     with pytest.raises(TypeError, match=r".*twice has @task twice"):
 
         @task()
@@ -618,12 +631,20 @@ def test_a_function_without_task_does_not_run_something_else():
     ("keywords", "text"),
     [
         ({"retuns": int}, r"'retuns' is neither a parameter .* \(did you mean 'returns'\?\)"),
+        ({"colour": INOUT}, r"'colour' is neither .*; parameters: value; options: .*, returns, .*, time_out"),
         ({"valu": INOUT}, r"'valu' is neither .* \(did you mean 'value'\?\)"),
-        ({"value": "INOT"}, r"value='INOT' is not a direction; .* \(did you mean 'INOUT'\?\)"),
+        ({"value": "INOT"}, r"value='INOT' is not a direction \(did you mean 'INOUT'\?\); it is one of .*FILE_IN, "),
         ({"value": {"tipe": INOUT}}, r"value has the unknown key 'tipe' \(did you mean 'type'\?\)"),
         ({"value": {Type: COLLECTION_IN, Depth: 0}}, "value: Depth must be a positive integer, not 0"),
         ({"value": {Type: FILE_IN, shoal.Weight: "heavy"}}, "value: Weight must be a number, not 'heavy'"),
+        ({"value": {Type: shoal.IN, shoal.Direction: 9}}, "value: Direction must be IN, OUT, .*, not 9"),
         ({"time_out": "soon"}, "time_out must be a number of seconds, not 'soon'"),
+        ({"time_out": -1}, "time_out must be a number of seconds, not -1"),
+        ({"time_out": float("inf")}, "time_out must be a number of seconds, not inf"),
+        ({"retries": "often"}, "retries must be a whole number from 0 to .*, not 'often'"),
+        ({"retries": -1}, "retries must be a whole number from 0 to .*, not -1"),
+        ({"returns": -1}, "returns=-1 says neither how many results there are nor what they are; it is a number"),
+        ({"returns": 1.5}, "returns=1.5 says neither"),
         ({"on_failure": "RETRI"}, r"unknown failure policy 'RETRI' \(did you mean 'RETRY'\?\)"),
         ({"computing_nodes": 2}, r"computing_nodes > 1 \(multi-node tasks\) is not supported yet"),
     ],
@@ -668,3 +689,26 @@ shoal.session()
     command = [sys.executable, "-m", "shoal", str(tmp_path / "app.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "False None\n", "")
+
+
+# ---- what is evaluated per call ----
+@constraint(computing_units="parts")
+@task(returns="parts")
+def split(values, parts=2):
+    return values[:parts]
+
+
+def test_expressions_see_the_defaults_of_parameters(session):
+    assert wait_on(split([1, 2, 3])) == [1, 2]
+    assert wait_on(split([1, 2, 3], 3)) == [1, 2, 3]
+    with pytest.raises(ValueError, match=r"returns='parts' of task .*split cannot be evaluated: "):
+        split([1], parts="none")
+
+
+def test_what_no_command_and_no_label_can_be():
+    with pytest.raises(TypeError, match="@binary: args=.* is no command line: No closing quotation"):
+        binary(binary="echo", args="it's")
+    with pytest.raises(TypeError, match=r"labels must be a dict, such as \{'gpu': 'yes'\}, not 'gpu=yes'"):
+        constraint(labels="gpu=yes")
+    with pytest.raises(TypeError, match="processors must be a list of dicts, not 'CPU'"):
+        constraint(processors="CPU")

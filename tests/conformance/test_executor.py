@@ -107,6 +107,27 @@ def attempt(number, function, arguments=(), timeout_ms=0):
     return [number, b"a" * 16, number, 1, function, list(arguments), timeout_ms, [], "", True]
 
 
+def test_code_of_another_python_is_refused_before_it_is_loaded(harness, monkeypatch):
+    def double(x):
+        return 2 * x
+
+    by_value = _function.pack_function(double, {}, "double")
+    assert _function.unpack_function(by_value)[0](4) == 8
+    monkeypatch.setattr(sys, "version_info", (3, 7, 1, "final", 0))
+    by_reference = _function.pack_function(os.path.basename, {}, "basename")
+    old = _function.pack_function(double, {}, "double")
+    monkeypatch.undo()
+    assert _function.unpack_function(by_reference)[0]("a/b") == "b"
+    text = r"program that runs Python 3\.7, and this agent runs tasks with Python .*--python"
+    with pytest.raises(_function.OtherPythonError, match=text):
+        _function.unpack_function(old)
+    harness.spawn()
+    peer = harness.accept()
+    peer.send(Kind.FUNCTION, [b"f" * 16, "double", "python", old, []])
+    peer.send(Kind.RUN, [[attempt(1, b"f" * 16, [record(4), RESULT])]])
+    assert peer.results(1)[1][1] == Outcome.NOT_STARTED
+
+
 def record(*args, **kwargs):
     return [0, 0, [1, [_serialize.dumps((list(args), kwargs, [])).join()]], [], "*"]
 
@@ -348,3 +369,37 @@ def test_no_agent_given():
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "pass --socket or set SHOAL_SOCKET" in done.stderr
+
+
+def test_a_function_that_cannot_be_loaded_keeps_nothing_of_its_attempts():
+    from shoal.executor._attempt import Attempt, LoadedFunction
+
+    function = LoadedFunction("broken", b"no pickle")
+    depths = []
+    for _ in range(3):
+        with pytest.raises(Exception) as caught:  # whatever pickle says
+            Attempt(function, [], None, 0).call()
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1
+
+
+def test_a_zygote_outlives_a_machine_without_room_for_processes(monkeypatch):
+    from shoal.executor import _zygote
+
+    mine, its = socket.socketpair()
+    answers = iter([BlockingIOError(11, "no room"), BlockingIOError(11, "no room"), 4711])
+
+    def fork():
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(_zygote.os, "fork", fork)
+    monkeypatch.setattr(_zygote, "_FORK_PAUSE_S", 0)
+    zygote = _zygote.Zygote(its.fileno(), "unused")
+    mine.sendall(b"fork token\n")
+    assert zygote._read()
+    assert mine.recv(100) == b"pid 4711\n"
+    mine.close()
+    its.close()

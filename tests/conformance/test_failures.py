@@ -3,6 +3,8 @@
 # Method: tasks that fail in every way an executor can see, against the fake agent.
 
 import os
+import re
+import signal
 import sys
 import threading
 import time
@@ -24,6 +26,7 @@ from shoal import (
     task,
     wait_on,
 )
+from shoal.errors import text_of
 
 
 class OwnError(Exception):
@@ -222,8 +225,17 @@ def test_result_that_cannot_be_pickled_is_the_tasks_failure(session):
     def make_lock():
         return threading.Lock()
 
-    with pytest.raises(TypeError, match=r"cannot pickle '_thread.lock'"):
+    with pytest.raises(TypeError, match=r"the result of the task cannot be sent: a lock .* \(cannot pickle '_thread.lock'"):
         wait_on(make_lock())
+
+    @task(items=INOUT, on_failure="FAIL")
+    def fill(items):
+        items.append(threading.Lock())
+
+    items = []
+    fill(items)
+    with pytest.raises(TypeError, match=r"parameter 'items' of the task cannot be sent: a list that cannot be pickled"):
+        wait_on(items)
 
 
 def test_misused_future_says_what_to_do(session):
@@ -275,7 +287,120 @@ def test_circular_and_deep_arguments(session):
 def test_the_remote_traceback_names_the_task_and_its_process(session):
     with pytest.raises(OwnError) as caught:
         wait_on(fail("own"))
-    assert "in task test_failures.fail, process " in str(caught.value.__cause__)
+    where = r"in task \d+ \(test_failures\.fail\) on agent \w{8}, process \d+ on .*; `shoal logs (\w+) \d+` shows its output"
+    found = re.search(where, str(caught.value.__cause__))
+    assert found is not None and session.app.hex().startswith(found.group(1))
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@task(returns=1, on_failure="FAIL")
+def raise_odd(how):
+    if how == "unspeakable":
+        raise Unspeakable
+    if how == "surrogate":
+        raise ValueError("\ud800 is no UTF-8")
+    raise ValueError("x" * (80 << 20))
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [("unspeakable", "text cannot be shown"), ("surrogate", "is no UTF-8"), ("large", "\n… 83820544 characters left out …\n")],
+)
+def test_exceptions_that_cannot_be_told_as_they_are(session, how, text):
+    before = wait_on(process_of())
+    with pytest.raises(Exception) as caught:  # whatever it is: its text is looked at below
+        wait_on(raise_odd(how))
+    assert text in (text_of(caught.value) if how == "unspeakable" else str(caught.value))
+    assert wait_on(process_of()) == before  # the executor outlived it
+
+
+@task(returns=1)
+def process_of():
+    return os.getpid()
+
+
+@task(returns=1, on_failure="FAIL")
+def damage(what):
+    if what == "close":
+        os.close(1)  # prints nothing: nobody notices but the next to open a file
+    elif what == "replace":
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
+        time.sleep(0.001)
+    else:
+        for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    return os.getpid()
+
+
+@task(returns=1)
+def standard_output():
+    facts = os.fstat(1)
+    return facts.st_dev, facts.st_ino
+
+
+@task(returns=1)
+def handlers():
+    return [signal.getsignal(number) is signal.SIG_IGN for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGUSR2)]
+
+
+def test_a_task_leaves_the_process_to_the_next_as_it_found_it(session):
+    process, output = wait_on(process_of()), wait_on(standard_output())
+    with pytest.raises(RuntimeError, match="closed its standard output"):
+        wait_on(damage("close"))
+    assert (wait_on(process_of()), wait_on(standard_output())) == (process, output)
+    assert wait_on(damage("replace")) == process
+    assert (wait_on(process_of()), wait_on(standard_output())) == (process, output)
+    assert wait_on(damage("signals")) == process
+    assert wait_on(handlers()) == [False] * 3
+    with pytest.raises(TaskTimeoutError):
+        wait_on(slow())
+    assert wait_on(process_of()) == process
+
+
+@task(returns=1)
+def fork(i, how):
+    child = os.fork()
+    if child == 0:
+        if how == "return":
+            return bytes(100_000)  # goes to shared memory, under a name of the parent's
+        if how == "raise":
+            raise ValueError("in the child")
+        if how == "exit":
+            sys.exit(7)
+        if how == "task":
+            os._exit(wait_on(after(40)))  # runs in the child: it has no connection
+    return i, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bytes(100_000)
+
+
+@pytest.mark.parametrize(("how", "code"), [("return", 0), ("raise", 1), ("exit", 7), ("task", 40)])
+def test_a_child_that_a_task_forks_does_not_go_on_as_the_executor(session, how, code):
+    for repeat in range(3):
+        results = wait_on([fork(i, how) for i in range(4)])
+        assert [result[:2] for result in results] == [(i, code) for i in range(4)], repeat
+    assert wait_on([after(i) for i in range(20)]) == list(range(20))
+
+
+@task(returns=1, on_failure="FAIL")
+def publish_in_a_child():
+    child = os.fork()
+    if child == 0:
+        try:
+            shoal.put(1)
+        except shoal.ShoalError as error:
+            os._exit(3 if "has no connection of its own" in str(error) else 4)
+        os._exit(5)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_is_told_that_it_has_no_store(session):
+    assert wait_on(publish_in_a_child()) == 3
 
 
 def test_a_wrong_number_of_results_names_the_task(session):
@@ -285,3 +410,10 @@ def test_a_wrong_number_of_results_names_the_task(session):
 
     with pytest.raises(TypeError, match=r"the task .*one declares 2 results but returned one int"):
         wait_on(one())
+
+    @task(returns=2, on_failure="FAIL")
+    def none():
+        pass
+
+    with pytest.raises(TypeError, match=r"the task .*none declares 2 results but returned None"):
+        wait_on(none())

@@ -2,6 +2,7 @@
 # Method: the same programs against the fake agent (in-memory services behind the wire) and sequentially.
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -16,6 +17,7 @@ from shoal import (
     ObjectStream,
     Persistent,
     RequestError,
+    _runtime,
     barrier,
     get,
     get_by_alias,
@@ -27,18 +29,12 @@ from shoal import (
 )
 
 
-@pytest.fixture(params=["agent", "sequential"])
-def runtime(request):
-    request.getfixturevalue("session" if request.param == "agent" else "sequential")
-    return request.param
-
-
 class Model(Persistent):
     def __init__(self, weights):
         self.weights = weights
 
 
-def test_put_get_alias(runtime):
+def test_put_get_alias(both):
     ref = put({"a": [1, 2]}, alias="thing", receipt="local")
     assert ref.receipt.copies == 1
     assert get(ref) == ref.get() == get("thing") == {"a": [1, 2]}
@@ -51,7 +47,7 @@ def test_put_get_alias(runtime):
         get("thing")
 
 
-def test_large_objects(runtime):
+def test_large_objects(both):
     array = np.arange(30_000)
     assert get(put(array)).sum() == array.sum()
 
@@ -112,9 +108,9 @@ def consume(stream):
     return sum(stream)
 
 
-def test_stream_between_tasks(runtime):
+def test_stream_between_tasks(both):
     stream = ObjectStream()
-    if runtime == "agent":
+    if both:
         result = consume(stream)  # submitted before its producer: both run at once
         produce(stream, 10)
     else:
@@ -131,7 +127,7 @@ def test_two_producers_close_a_stream_together(session):
     assert sorted(stream) == [0, 0, 1, 1, 2, 2, 3]
 
 
-def test_main_program_publishes(runtime):
+def test_main_program_publishes(both):
     stream = ObjectStream("main-stream")
     stream.publish({"t": 1})
     stream.publish_list([{"t": 2}, {"t": 3}])
@@ -143,7 +139,7 @@ def test_main_program_publishes(runtime):
     assert stream.poll() == []
 
 
-def test_codecs_keys_and_headers(runtime):
+def test_codecs_keys_and_headers(both):
     raw = ObjectStream("raw", codec="raw")
     raw.publish(b"\x01", key="k", timestamp_ms=5, headers={"h": b"v"})
     (record,) = raw.poll_records(1)
@@ -157,13 +153,13 @@ def test_codecs_keys_and_headers(runtime):
     assert json.loads(other.poll(1)[0]) == [1, {"a": 2}]
 
 
-def test_large_records(runtime):
+def test_large_records(both):
     stream = ObjectStream("large")
     stream.publish_list([bytes(3 << 20), bytes(3 << 20)])
     assert [len(value) for value in stream.poll(1)] == [3 << 20, 3 << 20]
 
 
-def test_empty_poll_returns_in_time(runtime):
+def test_empty_poll_returns_in_time(both):
     assert ObjectStream("empty").poll(timeout=0.05) == []
 
 
@@ -187,7 +183,7 @@ def test_stream_parameter_must_be_a_stream(session):
     barrier()
 
 
-def test_file_stream(runtime, tmp_path):
+def test_file_stream(both, tmp_path):
     stream = FileStream(base_dir=str(tmp_path))
     (tmp_path / "a b.csv").write_text("1")
     assert stream.poll(timeout=2) == [str(tmp_path / "a b.csv")]
@@ -196,7 +192,7 @@ def test_file_stream(runtime, tmp_path):
     assert list(stream) == []
 
 
-def test_distro_stream_names(runtime):
+def test_distro_stream_names(both):
     from pycompss.streams.distro_stream import FileDistroStream, ObjectDistroStream
 
     stream = ObjectDistroStream(alias="distro")
@@ -205,3 +201,23 @@ def test_distro_stream_names(runtime):
     assert stream.get_stream_alias() == "distro"
     assert stream.get_stream_type() == "OBJECT"
     assert FileDistroStream is not None
+
+
+def test_a_file_that_goes_while_the_directory_is_read(sequential, tmp_path, monkeypatch):
+    for name in ("gone", "stays"):
+        (tmp_path / name).write_text(name)
+    stream = shoal.FileStream("vanishing", str(tmp_path))
+    assert stream.scan() == 0
+    entries = list(os.scandir(tmp_path))
+    (tmp_path / "gone").unlink()
+    monkeypatch.setattr(os, "scandir", lambda _: entries)
+    assert stream.scan() == 1
+    assert stream.poll() == [str(tmp_path / "stays")]
+
+
+def test_a_file_that_cannot_be_deleted_does_not_spoil_the_end(agent):
+    opened = shoal.connect(agent.socket)
+    opened.delete_file("/proc/self/comm")
+    _runtime.current = None
+    opened.close()
+    assert opened.closed

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -177,3 +178,25 @@ def test_structures_with_buffers_of_other_kinds(session):
     assert value[1].tolist() == ["a", None]
     assert value[2].dtype == np.float32
     assert ctypes.sizeof(ctypes.c_double) == 8
+
+
+def test_values_of_other_languages_have_no_bound_but_their_bytes():
+    body = msgpack.packb([0] * ((1 << 20) + 1))
+    blob = _serialize.Blob([_serialize._HEADER.pack(_serialize.MAGIC, _serialize.MSGPACK, 0, 0, len(body)), body], 0).join()
+    assert len(_serialize.loads(blob)) == (1 << 20) + 1
+    with pytest.raises(Exception, match="incomplete|exceeds"):
+        claim = b"\xdd\xff\xff\xff\xff"  # four thousand million items in five bytes
+        _serialize.loads(_serialize._HEADER.pack(_serialize.MAGIC, _serialize.MSGPACK, 0, 0, len(claim)) + claim)
+
+
+class StoresSomething:
+    """Pickles another value while it is pickled itself, as an object does that puts a part of itself into the store."""
+
+    def __reduce__(self):
+        _serialize.dumps([iter(())])
+        return StoresSomething, ()
+
+
+def test_a_generator_is_whole_whatever_is_pickled_beside_it():
+    value = [(i for i in range(3)), StoresSomething(), lambda: 1]  # the lambda needs a second attempt
+    assert list(_serialize.loads(_serialize.dumps(value).join())[0]) == [0, 1, 2]

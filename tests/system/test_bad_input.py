@@ -18,46 +18,11 @@ from typing import Any
 import msgpack
 import pytest
 from cluster import Agent, Cluster, wait_until
+from conftest import SQUARE, Keeper
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 needs_faketime = pytest.mark.skipif(FAKETIME is None, reason="the package faketime is not installed")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
-
-SQUARE = """
-from shoal import task, wait_on
-@task(returns=int)
-def square(i):
-    return i * i
-print(sum(wait_on([square(i) for i in range(4)])))
-"""
-
-
-class Keeper:
-    """An agent with something acknowledged, to be checked after each evil."""
-
-    def __init__(self, agent: Agent, directory: Path) -> None:
-        self.agent = agent
-        self.directory = directory
-        self.content = os.urandom(120_000)
-        source = directory / "kept"
-        source.write_bytes(self.content)
-        (directory / "square.py").write_text(SQUARE)
-        agent.shoal("objects", "put", str(source), "--alias", "kept")
-
-    def check(self, runs: bool = True) -> None:
-        """The same process answers, runs programs, and has what it acknowledged."""
-        assert self.agent.process is None or self.agent.process.poll() is None
-        copy = self.directory / "copy"
-        self.agent.shoal("objects", "get", "kept", str(copy))
-        assert copy.read_bytes() == self.content
-        copy.unlink()
-        if runs:
-            assert self.agent.shoal("run", str(self.directory / "square.py")).stdout.strip() == "14"
-
-
-@pytest.fixture
-def keeper(cluster: Cluster, tmp_path: Path) -> Keeper:
-    return Keeper(cluster.found("a", computing_units=2), tmp_path)
 
 
 @contextlib.contextmanager

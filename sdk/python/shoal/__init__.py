@@ -43,6 +43,7 @@ from shoal.api import (
 )
 from shoal.errors import (
     AgentConnectionError,
+    AlreadyExistsError,
     COMPSsException,
     NotFoundError,
     NotSupportedError,
@@ -61,7 +62,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     *_parameter_names,
-    "AgentConnectionError", "COMPSsException", "DTObject", "FileStream", "Future", "NotFoundError",
+    "AgentConnectionError", "AlreadyExistsError", "COMPSsException", "DTObject", "FileStream", "Future", "NotFoundError",
     "NotSupportedError", "ObjectStream", "Persistent", "Receipt", "Record", "Ref", "RequestError", "ShoalError",
     "Task", "TaskCancelledError", "TaskFailedError", "TaskGroup", "TaskTimeoutError", "barrier", "barrier_group",
     "binary", "cancel_group", "connect", "constraint", "data_transformation", "delete_alias", "delete_file",

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 import types
+from collections.abc import Callable
 
 from shoal import _runtime
 
@@ -50,7 +51,7 @@ def run_script(script: str, arguments: list[str]) -> int:
     return _guarded(_runtime.disconnect)
 
 
-def _guarded(action) -> int:  # type: ignore[no-untyped-def]
+def _guarded(action: Callable[[], object]) -> int:
     try:
         action()
     except SystemExit as end:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shoal import _codec, _serialize
 from shoal._future import Future
 from shoal._protocol import WRITING, AccessKind, Direction
-from shoal.errors import ShoalError
+from shoal.errors import ShoalError, text_of
 from shoal.parameter import TYPE, Parameter
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class CallBuilder:
         except (MemoryError, ShoalError):
             raise
         except Exception as error:
-            raise cannot_send(self.function, name, value, error) from error
+            raise cannot_send(self.function, self.session.tasks + 1, name, value, error) from error
         return self._datum(entry.datum, direction, name)
 
     def path(self, name: str, value: Any, parameter: Parameter) -> int:
@@ -280,39 +280,37 @@ class CallBuilder:
 
     def record(self, args: list, kwargs: dict, names: Callable[[], list[str]]) -> bytes:
         """The packed access of the call record. TypeError naming the argument that cannot be pickled."""
-        packed = pack_record((args, kwargs, self.writes), self.session, self.substitute)
-        if packed is None:
-            raise self._culprit(args, kwargs, names())
-        return packed
+        session = self.session
+        try:
+            blob = _serialize.dumps((args, kwargs, self.writes), self.substitute)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._culprit(args, kwargs, names(), error) from None
+        if blob.size <= session.inline_max:
+            return _codec.record_access(blob.join())
+        value = _serialize.store_blob(blob, session.arena, session.inline_max)
+        return _codec.access(Direction.IN, AccessKind.LITERAL, value=value, name="*")
 
-    def _culprit(self, args: list, kwargs: dict, names: list[str]) -> TypeError:
+    def _culprit(self, args: list, kwargs: dict, names: list[str], failure: Exception) -> TypeError:
         for name, value in [*zip([*names, *(f"*{i}" for i in range(len(args)))], args), *kwargs.items()]:
             try:
                 _serialize.dumps(value, self.substitute)
             except Exception as error:
-                return cannot_send(self.function, name, value, error)
-        return TypeError(f"the arguments of task {self.function} cannot be pickled together")
+                found = cannot_send(self.function, self.session.tasks + 1, name, value, error)
+                found.__cause__ = error
+                return found
+        found = TypeError(f"the arguments of task {self.function} cannot be pickled together ({text_of(failure)})")
+        found.__cause__ = failure
+        return found
 
 
-def pack_record(record: tuple, session: Session, substitute: Any) -> bytes | None:
-    """The packed access of a call record; None when it cannot be pickled."""
-    try:
-        blob = _serialize.dumps(record, substitute)
-    except (MemoryError, KeyboardInterrupt):
-        raise
-    except Exception:
-        return None
-    if blob.size <= session.inline_max:
-        return _codec.record_access(blob.join())
-    value = _serialize.store_blob(blob, session.arena, session.inline_max)
-    return _codec.access(Direction.IN, AccessKind.LITERAL, value=value, name="*")
-
-
-def cannot_send(function: str, name: str, value: Any, error: Exception) -> TypeError:
-    """The error for an argument that cannot be pickled."""
+def cannot_send(function: str, task: int, name: str, value: Any, error: Exception) -> TypeError:
+    """The error for an argument that cannot be pickled; `task` is the number that the call would have got."""
     return TypeError(
         f"argument {name!r} of task {function} cannot be sent to an executor: a {type(value).__qualname__} that cannot be "
-        f"pickled ({error}). Pass plain data, or what the task needs to make the object itself"
+        f"pickled ({text_of(error)}). Pass plain data, or what the task needs to make the object itself. "
+        f"Task {task} was not submitted"
     )
 
 

@@ -32,6 +32,11 @@ def unpack(body: Any) -> Any:
     return msgpack.unpackb(body, max_array_len=1 << 20, max_map_len=1 << 20, strict_map_key=False)
 
 
+def unpack_value(body: Any) -> Any:
+    """One msgpack value of any size: what another language stored. Its length bounds what it may claim to hold."""
+    return msgpack.unpackb(body, strict_map_key=False)
+
+
 def frame(kind: int, message: list) -> bytes:
     """A whole frame of `message`."""
     body = _pack([int(kind), message])

@@ -107,7 +107,7 @@ class Binary:
     def filled(self, values: dict[str, Any]) -> tuple[list[str], str]:
         """(argument vector, working directory) of a command that takes no parameters but by placeholders."""
         texts = {name: _text(value) for name, value in values.items()}
-        return self._words([], texts), _fill(self.working_dir, texts)
+        return self.words(texts), _fill(self.working_dir, texts)
 
     def words(self, texts: dict[str, str]) -> list[str]:
         """The argument vector with what is known filled in, of a command that takes parameters by placeholders only."""

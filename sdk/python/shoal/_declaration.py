@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -36,14 +37,21 @@ OPTIONS = frozenset(
      "priority", "is_replicated", "is_distributed", "is_reduce", "chunk_size", *_HINTS, *_NUMBA}
 )  # fmt: skip
 
+# From top to bottom. Other runtimes of the programming model do not see what stands below @task: a program that relied on
+# it here would run without its constraints there.
+ORDER = "@implement, @constraint, @on_failure, @reduction, @data_transformation, @prolog, @epilog, @binary and its kin, @task"
+
+_MILLISECONDS_MAX = 1 << 53
+_COUNT_MAX = (1 << 32) - 1
+
 
 class Declared:
-    """A function with decorators but no @task (yet): keeps what they say until @task comes above."""
+    """A function with decorators but no @task below them: a plain function, or one in the wrong order."""
 
     def __init__(self, function: Callable) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.changes: list[tuple[str, Callable[[Any], None]]] = []
+        self.decorator = ""  # the last one
         self.needs_task = ""  # the decorator without which calling the function would be a wrong result
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -60,12 +68,7 @@ class Declaration:
     """The part of a task that decorators write. `Task` adds calling."""
 
     def __init__(self, function: Any, keywords: dict[str, Any] | None = None, *, writable_inputs: bool = False):
-        changes: list[tuple[str, Callable[[Any], None]]] = []
-        if isinstance(function, Declared):
-            changes, function = function.changes, function.function
         self._setup(function, {_ALIASES.get(k, k): v for k, v in (keywords or {}).items()}, writable_inputs)
-        for _, apply in changes:
-            apply(self)
 
     def _setup(self, function: Any, keywords: dict[str, Any], writable_inputs: bool) -> None:
         self.function = _checked(function)
@@ -93,6 +96,8 @@ class Declaration:
         keywords = dict(self._keywords)
         where = f"@task of {self.name}"
         self._returns = keywords.pop("returns", MISSING)
+        if self._returns is not MISSING:
+            _function.check_returns(self._returns, where)
         self._self_direction = as_parameter(
             keywords.pop("target_direction", Parameter(direction=Direction.INOUT)), self.name, "target_direction"
         )
@@ -101,7 +106,7 @@ class Declaration:
         self._defaults.update(keywords.pop("defaults", None) or {})
         self._options = Options(
             on_failure=_options.parse_on_failure(keywords.pop("on_failure", "RETRY"), where),
-            retries=int(keywords.pop("retries", _options.DEFAULT_RETRIES)),
+            retries=_count(keywords.pop("retries", _options.DEFAULT_RETRIES), f"{where}: retries"),
             timeout_ms=_milliseconds(keywords.pop("time_out", 0), where),
             priority=bool(keywords.pop("priority", False)),
             is_replicated=bool(keywords.pop("is_replicated", False)),
@@ -117,9 +122,12 @@ class Declaration:
     def _add_parameter(self, name: str, given: Any) -> None:
         signature = self._signature
         if not signature.accepts(name) and signature.varkeywords is None:
-            hint = nearest(name, [*signature.all_names(), *OPTIONS])
-            what = "is neither a parameter of the function nor an option of @task"
-            raise TypeError(f"@task of {self.name}: {name!r} {what}{hint}")
+            known = signature.all_names()
+            raise TypeError(
+                f"@task of {self.name}: {name!r} is neither a parameter of the function nor an option of @task"
+                f"{nearest(name, [*known, *OPTIONS])}; parameters: {', '.join(known) or 'none'}; "
+                f"options: {', '.join(sorted(OPTIONS))}"
+            )
         parameter = as_parameter(given, self.name, name)
         if name == signature.varargs:
             self._varargs = parameter
@@ -225,10 +233,9 @@ class Declaration:
         self._steps = (step, *self._steps)
         self._changed()
 
-    def set_function(self, function: Callable, changes: dict[str, Any]) -> None:
+    def set_function(self, function: Callable) -> None:
         """@opencl: `function` runs instead of the declared one, whose signature stays."""
         self.function = function
-        self._options = self._options.changed(**changes)
         self._changed()
 
     def set_io(self) -> None:
@@ -354,6 +361,11 @@ class Declaration:
 def _checked(function: Any) -> Callable:
     if isinstance(function, Declaration):
         raise TypeError(f"{function.name} has @task twice")
+    if isinstance(function, Declared):
+        name = f"{function.function.__module__}.{function.function.__qualname__}"
+        raise TypeError(
+            f"decorators of {name} are in the wrong order: @{function.decorator} goes above @task; from top to bottom: {ORDER}"
+        )
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
         name = f"{function.__func__.__module__}.{function.__func__.__qualname__}"
@@ -365,10 +377,24 @@ def _checked(function: Any) -> Callable:
 
 
 def _milliseconds(seconds: Any, where: str) -> int:
+    text = _options.environment_value(str(seconds or 0), f"{where}: time_out")
     try:
-        return round(float(_options.environment_value(str(seconds or 0), f"{where}: time_out")) * 1000)
-    except (TypeError, ValueError):
+        given = round(float(text) * 1000)
+    except (TypeError, ValueError, OverflowError):
+        given = -1
+    if not 0 <= given <= _MILLISECONDS_MAX:
         raise TypeError(f"{where}: time_out must be a number of seconds, not {seconds!r}") from None
+    return given
+
+
+def _count(given: Any, where: str) -> int:
+    try:
+        count = int(given)
+    except (TypeError, ValueError):
+        count = -1
+    if not 0 <= count <= _COUNT_MAX:
+        raise TypeError(f"{where} must be a whole number from 0 to {_COUNT_MAX}, not {given!r}")
+    return count
 
 
 def _empty(kind: Any) -> Any:
@@ -376,10 +402,7 @@ def _empty(kind: Any) -> Any:
 
 
 def _task_by_reference(module: str, qualified: str) -> Any:
-    __import__(module)
-    import sys
-
-    found: Any = sys.modules[module]
+    found: Any = importlib.import_module(module)
     for part in qualified.split("."):
         found = getattr(found, part)
     return found

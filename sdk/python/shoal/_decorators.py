@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,9 @@ from shoal.errors import NotSupportedError, nearest
 
 
 def apply(target: Any, change: Callable[[Any], None], decorator: str, *, needs_task: bool = False) -> Any:
-    """Applies `change` to the task; a plain function remembers it until @task comes above.
+    """Applies `change` to the task. Above a plain function it does nothing, but @task above it is an error.
 
-    With `needs_task`, calling a function that never gets @task is an error, because it would run something else.
+    With `needs_task`, so is calling the function, because it would run something else.
     """
     if isinstance(target, Declaration):
         change(target)
@@ -28,11 +29,25 @@ def apply(target: Any, change: Callable[[Any], None], decorator: str, *, needs_t
     if isinstance(target, type) or not callable(target):
         what = f"the class {target.__qualname__}" if isinstance(target, type) else f"a {type(target).__name__}"
         raise TypeError(f"@{decorator} decorates tasks, not {what}")
+    hidden = _task_below(target)
+    if hidden is not None:
+        other = getattr(target, "__qualname__", "") or type(target).__name__
+        raise TypeError(
+            f"decorators of {hidden.name} are in the wrong order: between @{decorator} and @task there is another decorator "
+            f"({other}); put @{decorator} directly above @task"
+        )
     declared = target if isinstance(target, Declared) else Declared(target)
-    declared.changes.append((decorator, change))
+    declared.decorator = decorator
     if needs_task:
         declared.needs_task = decorator
     return declared
+
+
+def _task_below(target: Any) -> Declaration | None:
+    """The task that a foreign decorator wrapped; what is said above that would be said of the wrapper, and lost."""
+    while target is not None and not isinstance(target, (Declaration, Declared)):
+        target = getattr(target, "__wrapped__", None)
+    return target if isinstance(target, Declaration) else None
 
 
 def keywords_only(decorator: str, args: tuple, example: str) -> None:
@@ -81,6 +96,10 @@ def command_of(
         raise TypeError(f"@{decorator} needs the program: @{decorator}(binary='date')")
     if args is not None and not isinstance(args, str):
         raise TypeError(f"@{decorator}: args must be one string, as on a command line, not {type(args).__name__}")
+    try:
+        shlex.split(args or "")
+    except ValueError as error:
+        raise TypeError(f"@{decorator}: args={args!r} is no command line: {error}") from None
     if args is None and not takes_parameters:
         args = ""
     return Binary(binary, args, str(working_dir or ""), fails)

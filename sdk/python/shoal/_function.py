@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import inspect
 import pickle
 import sys
 import textwrap
 from collections.abc import Callable
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import Any
 
 from shoal import _serialize
@@ -104,6 +105,17 @@ def _tuple(names: list[str]) -> str:
 
 
 # ---- results ----
+def check_returns(returns: Any, where: str) -> None:
+    """TypeError for a `returns=` that says neither how many results there are nor what they are."""
+    numbers = (complex, float, bytes, bytearray, set, frozenset)
+    wrong = isinstance(returns, numbers) or (isinstance(returns, int) and returns < 0)
+    if wrong or (isinstance(returns, str) and not returns.strip()):
+        raise TypeError(
+            f"{where}: returns={returns!r} says neither how many results there are nor what they are; it is a number from 0, "
+            'a type, a list of types, or the name of a global or "{{parameter}}" with the number'
+        )
+
+
 def results_of_declaration(returns: Any) -> list[Any] | None:
     """One type hint (or None) per result for a literal `returns=`; None when it is to be evaluated per call."""
     if returns is None or returns is False or returns == 0:
@@ -111,7 +123,7 @@ def results_of_declaration(returns: Any) -> list[Any] | None:
     if isinstance(returns, bool):
         return [None]
     if isinstance(returns, int):
-        if returns < 0:
+        if returns < 0:  # evaluated per call: what the decorator says is checked there
             raise TypeError(f"returns={returns}: a task cannot have fewer than 0 results")
         return [None] * returns
     if isinstance(returns, str):
@@ -200,13 +212,39 @@ def _returns_value(code: Any) -> bool:
 
 
 # ---- the bytes executors get ----
+class OtherPythonError(RuntimeError):
+    """The function's code was made by another version of Python. Not the task's fault: another agent may run it."""
+
+
+class _Code:
+    """A function that travels by value. Its code is loaded only by the version of Python that made it."""
+
+    def __init__(self, code: bytes) -> None:
+        self._code = code
+
+    def __reduce__(self) -> Any:
+        return _load_code, (list(sys.version_info[:2]), self._code)
+
+
+def _load_code(made_by: list[int], code: bytes) -> Any:
+    """The function. OtherPythonError in another version of Python: byte code of one may crash the other."""
+    if made_by != list(sys.version_info[:2]):
+        there, here = (".".join(map(str, version)) for version in (made_by, sys.version_info[:2]))
+        raise OtherPythonError(
+            f"the function was sent by a program that runs Python {there}, and this agent runs tasks with Python {here} "
+            f"({sys.executable}): give the agent the same version with --python, or put the function into a module that is "
+            "installed on both"
+        )
+    return pickle.loads(code)
+
+
 def pack_function(function: Callable, spec: dict[str, Any], name: str) -> bytes:
     """Register.payload. TypeError naming the function when it refers to something that cannot be sent."""
     import cloudpickle
 
     _serialize.register_app_modules()
-    target: Any = reference_of(function) or function
     try:
+        target: Any = reference_of(function) or _Code(cloudpickle.dumps(function, protocol=5))
         return cloudpickle.dumps((target, {"v": SPEC_VERSION, **spec}), protocol=5)
     except Exception as error:
         raise TypeError(
@@ -237,6 +275,15 @@ def prepare(function: Callable, spec: dict[str, Any]) -> Callable:
     return function
 
 
+def awaited(result: Any) -> Any:
+    """What a call of a task's function gives: of a coroutine, its result."""
+    if isinstance(result, CoroutineType):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
+
+
 def function_id(language: str, name: str, payload: bytes) -> bytes:
     """FunctionId: the same everywhere for the same code."""
     digest = hashlib.sha256(b"\0".join((language.encode(), name.encode(), payload)))
@@ -257,8 +304,7 @@ def reference_of(function: Any) -> tuple[str, str] | None:
 
 
 def _find(module: str, qualified: str) -> Any:
-    __import__(module)
-    found: Any = sys.modules[module]
+    found: Any = importlib.import_module(module)
     for part in qualified.split("."):
         found = inspect.getattr_static(found, part)
     return plain_function(found)

@@ -91,7 +91,9 @@ def check_constraints(given: dict[str, Any]) -> dict[str, Any]:
         if key == "processors":
             checked.update(_unfold_processors(value))
         elif key == "labels":
-            checked.update({f"label.{label}": str(text) for label, text in dict(value).items()})
+            if not isinstance(value, dict):
+                raise TypeError(f"@constraint: labels must be a dict, such as {{'gpu': 'yes'}}, not {value!r}")
+            checked.update({f"label.{label}": str(text) for label, text in value.items()})
         elif isinstance(value, (list, tuple)):
             checked[key] = ",".join(map(str, value))
         else:
@@ -110,9 +112,11 @@ def _snake_case(name: str) -> str:
 def _unfold_processors(processors: Any) -> dict[str, Any]:
     """The CPU entry of a `processors` list; other processor types become `processor_type` entries of their own."""
     unfolded: dict[str, Any] = {}
+    if not isinstance(processors, (list, tuple)) or not all(isinstance(processor, dict) for processor in processors):
+        raise TypeError(f"@constraint: processors must be a list of dicts, not {processors!r}")
     for processor in processors:
         entry = {}
-        for name, value in dict(processor).items():
+        for name, value in processor.items():
             key = _PROCESSOR_KEYS.get(name.lower().replace("_", ""))
             if key is None:
                 raise TypeError(f"@constraint: processors has no key {name!r}")

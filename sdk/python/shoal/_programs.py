@@ -110,7 +110,7 @@ def opencl(*positional: Any, kernel: str = "", working_dir: str = "", **options:
 
     def change(task: Any) -> None:
         written = [name for name, parameter in task.parameters.items() if parameter.direction.name not in ("IN", "IN_DELETE")]
-        task.set_function(KernelCall(task.function, source, written), {})
+        task.set_function(KernelCall(task.function, source, written))
 
     return lambda target: apply(target, change, "opencl", needs_task=True)
 

@@ -27,6 +27,7 @@ attempt: list | None = None
 _lock = threading.RLock()
 _local: LocalAgent | None = None
 _failed = False  # the main program ended with an exception
+_orphan = False  # forked by a program or a task that was connected
 
 
 def attempt_writer() -> str | None:
@@ -90,6 +91,11 @@ def requester() -> Session | LocalAgent:
     found = attach()
     if found is not None:
         return found
+    if _orphan:
+        raise ShoalError(
+            "this process was forked by a program or task that is connected to an agent, and has no connection of its own: "
+            "use streams and the store where they are connected, or call shoal.connect() here first"
+        )
     with _lock:
         if _local is None:
             from shoal._local import LocalAgent
@@ -135,12 +141,14 @@ def _watch_main_program() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """A forked child is not the driver: its task calls run inline."""
-    global current, _may_attach
+    """A forked child is neither the driver nor the attempt: its task calls run inline."""
+    global current, attempt_session, attempt, _may_attach, _orphan
+    if current is not None or attempt is not None:
+        _orphan = True
+        _may_attach = False
     if current is not None:
         current.abandon()
-        current = None
-        _may_attach = False
+    current = attempt_session = attempt = None
     flusher.forget_thread()
 
 

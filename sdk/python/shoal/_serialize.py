@@ -105,17 +105,17 @@ def _itself(value: Any) -> Any:
 Substitute = Callable[[Any], "int | None"]
 
 
-# Generators cannot be pickled: what they still have to give is, as an iterator. Held while a value is packed, because a
+# Generators cannot be pickled: what they still have to give is, as an iterator. Held while one value is packed, because a
 # second attempt to pickle it finds the generator used up.
-_consumed: dict[int, tuple[GeneratorType, list]] = {}
+Consumed = dict[int, tuple[GeneratorType, list]]
 
 
-def _override(obj: Any, substitute: Substitute | None) -> Any:
+def _override(obj: Any, substitute: Substitute | None, consumed: Consumed) -> Any:
     kind = type(obj)
     if kind is GeneratorType:
-        if id(obj) not in _consumed:
-            _consumed[id(obj)] = (obj, list(obj))
-        return iter, (_consumed[id(obj)][1],)
+        if id(obj) not in consumed:
+            consumed[id(obj)] = (obj, list(obj))
+        return iter, (consumed[id(obj)][1],)
     if kind is Future:
         index = substitute(obj) if substitute is not None else None
         return (_argument, (index,)) if index is not None else (_itself, (obj.result(),))
@@ -133,16 +133,17 @@ def _override(obj: Any, substitute: Substitute | None) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, buffer_callback: Any, substitute: Substitute | None) -> None:
+    def __init__(self, file: io.BytesIO, buffer_callback: Any, substitute: Substitute | None, consumed: Consumed) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._substitute = substitute
+        self._consumed = consumed
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) or type(obj) is FunctionType:
             if obj.__module__ in by_value_modules:
                 raise _NeedsCloudpickle
             return NotImplemented
-        return _override(obj, self._substitute)
+        return _override(obj, self._substitute, self._consumed)
 
 
 _cloud_pickler: Any = None
@@ -154,12 +155,15 @@ def _cloud_pickler_class() -> Any:
         import cloudpickle
 
         class CloudPickler(cloudpickle.CloudPickler):
-            def __init__(self, file: io.BytesIO, buffer_callback: Any, substitute: Substitute | None) -> None:
+            def __init__(
+                self, file: io.BytesIO, buffer_callback: Any, substitute: Substitute | None, consumed: Consumed
+            ) -> None:
                 super().__init__(file, protocol=5, buffer_callback=buffer_callback)
                 self._substitute = substitute
+                self._consumed = consumed
 
             def reducer_override(self, obj: Any) -> Any:
-                reduced = _override(obj, self._substitute)
+                reduced = _override(obj, self._substitute, self._consumed)
                 return reduced if reduced is not NotImplemented else super().reducer_override(obj)
 
         _cloud_pickler = CloudPickler
@@ -191,20 +195,19 @@ def _pickle(value: Any, substitute: Substitute | None) -> Blob:
         return False
 
     register_app_modules()
+    consumed: Consumed = {}
     file = io.BytesIO()
     try:
-        _Pickler(file, keep, substitute).dump(value)
+        _Pickler(file, keep, substitute, consumed).dump(value)
     except Exception as plain:
         buffers.clear()
         file = io.BytesIO()
         try:
-            _cloud_pickler_class()(file, keep, substitute).dump(value)
+            _cloud_pickler_class()(file, keep, substitute, consumed).dump(value)
         except Exception:
             if isinstance(plain, _NeedsCloudpickle):
                 raise
             raise plain from None
-    finally:
-        _consumed.clear()
     return _with_buffers(file.getbuffer(), buffers)
 
 
@@ -241,7 +244,7 @@ def loads(data: Any) -> Any:
         raise DataError("the value is cut short")
     body = view[start:end]
     if codec == MSGPACK:
-        return _codec.unpack(body)
+        return _codec.unpack_value(body)
     if codec == RAW:
         return bytes(body)
     if codec != PICKLE:

@@ -6,6 +6,7 @@ batch is large, when somebody waits, or a millisecond later by the flusher threa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -237,7 +238,7 @@ class Session:
     def _value(self, result: list) -> Any:
         _, code, message, value, error = result[:5]
         if code:
-            raise task_error(code, message, error)
+            raise task_error(code, message, error, self.app)
         return _serialize.load_value(value, self.arena, private=True)
 
     def wait_on_future(self, future: Future) -> Any:
@@ -312,7 +313,7 @@ class Session:
         self.add_message(Kind.BARRIER, [number, group, no_more_tasks])
         _, code, message, _, error = [*self._await(number), *[None] * 5][:5]
         if code:
-            raise task_error(code, message, error or b"")
+            raise task_error(code, message, error or b"", self.app)
 
     def group_message(self, kind: int, name: str) -> None:
         """OpenGroup, CloseGroup or CancelGroup."""
@@ -327,7 +328,7 @@ class Session:
         for result in self.wait([], wanted):
             _, code, message, value, error, path = result[:6]
             if code:
-                raise task_error(code, message, error)
+                raise task_error(code, message, error, self.app)
             if value[0] == 3:
                 bring_home(value[1][0], path)
         for path in wanted:
@@ -386,12 +387,13 @@ class Session:
                 pass
         self._connection.close()
         for path in self._doomed_files:
-            remove_path(path)
+            with contextlib.suppress(OSError):  # it stays; whatever else ends here is not to suffer
+                remove_path(path)
         self._doomed_files.clear()
 
     def abandon(self) -> None:
         """In a forked child: forgets the connection without telling the agent."""
-        self._connection.close()
+        self._connection.abandon()
 
     @property
     def closed(self) -> bool:

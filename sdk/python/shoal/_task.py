@@ -63,7 +63,7 @@ class Task(Declaration):
 
             return run_binary(self, args, kwargs)
         try:
-            return _finished(self.prepared()(*args, **kwargs))
+            return _function.awaited(self.prepared()(*args, **kwargs))
         except COMPSsException:
             raise
         except Exception:
@@ -77,7 +77,9 @@ class Task(Declaration):
         finally:
             for name, parameter in self._parameters.items():
                 if parameter.content is TYPE.STREAM and parameter.direction is Direction.OUT:
-                    inspect.signature(self.function).bind(*args, **kwargs).arguments[name].close()
+                    stream = inspect.signature(self.function).bind(*args, **kwargs).arguments.get(name)
+                    if stream is not None:  # else left to its default
+                        stream.close()
 
     def _prepare(self, session: Any) -> None:
         """Registers the function with `session`, once."""
@@ -190,7 +192,8 @@ class Task(Declaration):
             builder.has_record = self._binary is None
             options = self._options
             if self._dynamic:
-                constraints = _options.evaluate(self._dynamic, self.function.__globals__, {**named, **varkeywords}, self.name)
+                given = self._with_defaults({**named, **varkeywords})
+                constraints = _options.evaluate(self._dynamic, self.function.__globals__, given, self.name)
                 options = options.changed(constraints={**options.constraints, **constraints})
             if self._binary is not None:
                 values = {**named, **{f"{self._signature.varargs}.{i}": v for i, v in enumerate(varargs)}}
@@ -260,10 +263,10 @@ class Task(Declaration):
         text = TEMPLATE.sub(lambda match: match.group(1), str(declared))
         text = _VALUE_OF.sub(lambda match: match.group(1), text)
         try:
-            count = eval(text, self.function.__globals__, values)
+            count = eval(text, self.function.__globals__, self._with_defaults(values))
+            return _function.results_of_declaration(count if isinstance(count, (int, list, tuple)) else int(count)) or []
         except Exception as error:
             raise ValueError(f"returns={declared!r} of task {self.name} cannot be evaluated: {error}") from error
-        return _function.results_of_declaration(count if isinstance(count, (int, list, tuple)) else int(count)) or []
 
     def _register_writers(self, session: Any, builder: CallBuilder) -> None:
         writer = f"{session.app.hex()}/{session.tasks + 1}"
@@ -271,6 +274,8 @@ class Task(Declaration):
             stream.add_writer(session, writer)
 
     def _with_defaults(self, values: dict[str, Any]) -> dict[str, Any]:
+        if not any(value is MISSING for value in values.values()):
+            return values
         parameters = inspect.signature(self.function).parameters
         return {name: parameters[name].default if value is MISSING else value for name, value in values.items()}
 
@@ -284,15 +289,8 @@ class Task(Declaration):
     def _run_locally(self, args: tuple, kwargs: dict) -> Any:
         from shoal.api import wait_on
 
-        return self.prepared()(*[wait_on(a) for a in args], **{k: wait_on(v) for k, v in kwargs.items()})
-
-
-def _finished(result: Any) -> Any:
-    if inspect.iscoroutine(result):
-        import asyncio
-
-        return asyncio.run(result)
-    return result
+        call = self.prepared()
+        return _function.awaited(call(*[wait_on(a) for a in args], **{k: wait_on(v) for k, v in kwargs.items()}))
 
 
 def task(*args: Any, **keywords: Any) -> Any:

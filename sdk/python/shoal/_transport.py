@@ -71,6 +71,10 @@ class Connection:
             self._lost = "the connection was closed by this program"
         self._socket.close()
 
+    def abandon(self) -> None:
+        """In a forked child: closes its copy of the socket; the connection of its parent goes on. Takes no lock."""
+        self.close()
+
     def send(self, data: bytes) -> None:
         """Hands `data` (whole frames) to the kernel. While the agent does not take it, what it sends is read."""
         with self._send_lock:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import msgpack
+
+from shoal._protocol import Code
+
+# What travels of an exception: a task must not be able to make a report that no frame holds.
+_TEXT_MAX = 64 << 10
+_TRACE_MAX = 256 << 10
+_PICKLED_MAX = 1 << 20
+
+# How messages of the agent name a task: "task 7 (program.function) failed on agent 2c98f299: …".
+_TASK_NUMBER = re.compile(r"\btask (\d+) \(")
 
 
 class ShoalError(Exception):
@@ -77,21 +88,29 @@ def nearest(name: Any, known: Any) -> str:
     return f" (did you mean {names[found[0]]!r}?)" if found else ""
 
 
-_BY_CODE: dict[int, type[RequestError]] = {2: NotFoundError, 3: AlreadyExistsError}
-_CODE_TIMEOUT = 9
-_CODE_CANCELLED = 10
-_CODE_UNSUPPORTED = 11
+_BY_CODE: dict[int, type[RequestError]] = {Code.NOT_FOUND: NotFoundError, Code.EXISTS: AlreadyExistsError}
 
 
 def request_error(code: int, message: str) -> ShoalError:
     """The exception for a refused request."""
-    if code == _CODE_UNSUPPORTED:
+    if code == Code.UNSUPPORTED:
         return NotSupportedError(message)
     return _BY_CODE.get(code, RequestError)(message, code)
 
 
-def task_error(code: int, message: str, error: bytes) -> BaseException:
-    """The exception for a task's failure: the original one with the remote traceback as its cause, if it is known."""
+def where_output_is(app: bytes, task: int) -> str:
+    """The command that prints what a task wrote; for the end of messages about it.
+
+    With the whole id: applications of nested tasks are found by nothing less once they have ended.
+    """
+    return f"`shoal logs {app.hex()} {task}` shows its output"
+
+
+def task_error(code: int, message: str, error: bytes, app: bytes = b"") -> BaseException:
+    """The exception for a task's failure: the original one with the remote traceback as its cause, if it is known.
+
+    `app` is the application that the task belongs to: an error without a traceback says with it where the output is.
+    """
     if error:
         try:
             type_name, text, trace, pickled = msgpack.unpackb(error)[:4]
@@ -102,16 +121,36 @@ def task_error(code: int, message: str, error: bytes) -> BaseException:
             original = TaskFailedError(f"{type_name}: {text}" if type_name else text or message)
         if trace:
             original.__cause__ = RemoteTraceback(trace)
-        if code == _CODE_CANCELLED and isinstance(original, COMPSsException):
+        if code == Code.CANCELLED and isinstance(original, COMPSsException):
             cancelled = TaskCancelledError(message or f"the task was cancelled: a member of its group raised {original}")
             cancelled.__cause__ = original
             return cancelled
         return original
-    if code == _CODE_CANCELLED:
+    number = _TASK_NUMBER.search(message)
+    if number is not None and app:
+        message += f"; {where_output_is(app, int(number.group(1)))}"
+    if code == Code.CANCELLED:
         return TaskCancelledError(message or "the task was cancelled")
-    if code == _CODE_TIMEOUT:
+    if code == Code.TIMEOUT:
         return TaskTimeoutError(message or "the task ran longer than its time_out")
     return TaskFailedError(message or f"the task failed (code {code})")
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception, also of one whose own __str__ fails, as UTF-8 can carry it and shortened to some pages."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be shown)"
+    return _sendable(text, _TEXT_MAX)
+
+
+def _sendable(text: str, length_max: int) -> str:
+    """`text` without what UTF-8 cannot carry; of a long one the begin and the end."""
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) <= length_max:
+        return text
+    return f"{text[: length_max // 2]}\n… {len(text) - length_max} characters left out …\n{text[-(length_max // 2) :]}"
 
 
 def pack_error(error: BaseException, trace: str) -> bytes:
@@ -121,14 +160,13 @@ def pack_error(error: BaseException, trace: str) -> bytes:
         import cloudpickle
 
         pickled = cloudpickle.dumps(error, protocol=5)
-        pickle.loads(pickled)  # an exception with a demanding constructor pickles, but does not come back
+        if len(pickled) <= _PICKLED_MAX:
+            pickle.loads(pickled)  # an exception with a demanding constructor pickles, but does not come back
+        else:
+            pickled = b""
     except Exception:
         pickled = b""
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its text cannot be shown)"
-    packed: Any = msgpack.packb([type(error).__qualname__, text, trace, pickled], unicode_errors="replace")
+    packed: Any = msgpack.packb([type(error).__qualname__, text_of(error), _sendable(trace, _TRACE_MAX), pickled])
     return packed
 
 

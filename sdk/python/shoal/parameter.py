@@ -224,14 +224,17 @@ def as_parameter(given: Any, function: str, name: str) -> Parameter:
     where = f"@task of {function}: {name}"
     if not isinstance(given, dict):
         raise TypeError(
-            f"{where}={given!r} is not a direction; use IN, OUT, INOUT, FILE_IN, COLLECTION_IN, … (shoal.parameter lists them)"
-            + (nearest(given, DIRECTION_NAMES) if isinstance(given, str) else "")
+            f"{where}={given!r} is not a direction{nearest(given, DIRECTION_NAMES) if isinstance(given, str) else ''}; "
+            f"it is one of {', '.join(DIRECTION_NAMES)}, a dict {{Type: …, Depth: …}}, or of TYPE or DIRECTION"
         )
     for key in given:
         if key not in _KEYS:
             raise TypeError(f"{where} has the unknown key {key!r}{nearest(key, _KEYS)}; known: {', '.join(sorted(_KEYS))}")
     base = as_parameter(given.get(Type, IN), function, name)
     return _detailed(given, base, where)
+
+
+_DIRECTIONS = frozenset(int(direction) for direction in _Direction)
 
 
 def _detailed(given: dict, base: Parameter, where: str) -> Parameter:
@@ -241,7 +244,7 @@ def _detailed(given: dict, base: Parameter, where: str) -> Parameter:
     prefix = given.get(Prefix, base.prefix)
     if isinstance(direction, Parameter):
         direction = direction.direction
-    if not isinstance(direction, int):
+    if not isinstance(direction, int) or direction not in _DIRECTIONS:
         raise TypeError(f"{where}: Direction must be IN, OUT, INOUT, CONCURRENT, COMMUTATIVE or IN_DELETE, not {direction!r}")
     if not isinstance(stream, IOSTREAM):
         raise TypeError(f"{where}: StdIOStream must be STDIN, STDOUT or STDERR, not {stream!r}")

@@ -252,9 +252,12 @@ class FileStream(ObjectStream):
         """Publishes files that are new and stable; how many."""
         fresh = []
         for entry in sorted(os.scandir(self.base_dir), key=lambda e: e.name):
-            if not entry.is_file() or entry.name.startswith("."):
-                continue
-            facts = entry.stat()
+            try:
+                if entry.name.startswith(".") or not entry.is_file():
+                    continue
+                facts = entry.stat()
+            except FileNotFoundError:
+                continue  # it went between the listing and the look at it
             size, mtime, published = self._seen.get(entry.path, (-1, -1, False))
             stable = (size, mtime) == (facts.st_size, facts.st_mtime_ns)
             if stable and not published:

@@ -6,14 +6,14 @@ import os
 import shutil
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from shoal import _codec, _function, _runtime, _serialize
 from shoal._call import leaves_of
 from shoal._native import native
 from shoal._protocol import NOTHING, PATH_KINDS, RECORD_NAME, RESULT_PREFIX, WRITING, AccessKind, Direction, Outcome
 from shoal._serialize import Arena
-from shoal.errors import COMPSsException, TaskTimeoutError, pack_error
+from shoal.errors import COMPSsException, ShoalError, TaskTimeoutError, pack_error, text_of, where_output_is
 
 # Argument{direction, kind, value, items, name}
 _DIRECTION, _KIND, _VALUE, _ITEMS, _NAME = range(5)
@@ -32,16 +32,17 @@ class Interrupt(BaseException):
 class LoadedFunction:
     """A function as the agent sent it; unpickled at its first use."""
 
-    __slots__ = ("call", "defaults", "environment", "keep", "last_us", "name", "problem", "simple", "writable")
+    __slots__ = ("call", "defaults", "environment", "keep", "last_us", "name", "problem", "simple", "trace", "writable")
 
     def __init__(self, name: str, payload: bytes) -> None:
         self.name = name
         self.last_us = -1  # not run yet
         self.problem: BaseException | None = None
+        self.trace: types.TracebackType | None = None  # of the problem, as it was when the function was loaded
         try:
             self.call, spec = _function.unpack_function(payload)
         except BaseException as error:
-            self.call, spec, self.problem = _unloadable, {}, error
+            self.call, spec, self.problem, self.trace = _unloadable, {}, error, error.__traceback__
         self.writable = bool(spec.get("writable"))
         self.keep = bool(spec.get("keep"))
         self.defaults: dict[str, Any] = spec.get("defaults", {})
@@ -71,7 +72,8 @@ class Attempt:
     def call(self) -> None:
         """Loads the arguments and calls the function."""
         if self._function.problem is not None:
-            raise self._function.problem
+            # Each raise would add its frames, and with them the arguments of every attempt.
+            raise self._function.problem.with_traceback(self._function.trace)
         self._load_arguments()
         self._result = _finished(self._function.call(*self._args, **self._kwargs))
 
@@ -169,11 +171,12 @@ class Attempt:
                 continue
             holder: Any = self._args if isinstance(key, int) else self._kwargs
             value = settle(holder[key])
+            name = f"parameter {self._arguments[first][_NAME]!r}"
             if kind == "object":
-                values[first] = self._store(value)
+                values[first] = self._store(value, name)
                 continue
             for offset, leaf in enumerate(leaves_of(value, shape)):
-                values[first + offset] = self._store(leaf)
+                values[first + offset] = self._store(leaf, f"an element of {name}")
         return values
 
     def _store_results(self, values: dict[int, list]) -> None:
@@ -189,15 +192,15 @@ class Attempt:
         try:
             parts = list(result)
         except TypeError:
-            returned = f"returned one {type(result).__name__}"
+            returned = "returned None" if result is None else f"returned one {type(result).__name__}"
             raise TypeError(f"the task {self._function.name} declares {len(indexes)} results but {returned}") from None
         if len(parts) != len(indexes):
             raise ValueError(f"the task {self._function.name} declares {len(indexes)} results but returned {len(parts)}")
-        for index, part in zip(indexes, parts):
-            values[index] = self._store(part)
+        for number, (index, part) in enumerate(zip(indexes, parts)):
+            values[index] = self._store(part, f"result {number}")
 
-    def _store(self, value: Any) -> list:
-        return _serialize.store_value(value, self._arena, self._inline_max)
+    def _store(self, value: Any, what: str = "the result") -> list:
+        return _serialize.store_blob(dumps_output(value, what), self._arena, self._inline_max)
 
     def _in_order(self, values: dict[int, list], *, must_exist: bool) -> list:
         ordered = []
@@ -254,6 +257,19 @@ run_simple: Callable[[Callable, list, int, Any, Callable[[Any, bool], bytes]], b
 )
 
 
+def dumps_output(value: Any, what: str) -> _serialize.Blob:
+    """`value` as a blob. TypeError that says what cannot leave the executor, with what pickle said about it."""
+    try:
+        return _serialize.dumps(value)
+    except (MemoryError, ShoalError):
+        raise
+    except Exception as error:
+        raise TypeError(
+            f"{what} of the task cannot be sent: a {type(value).__qualname__} that cannot be pickled ({text_of(error)}). "
+            "Return plain data, or what is needed to make the object again"
+        ) from error
+
+
 def pack_result(result: Any, wanted: bool, arena: Arena, inline_max: int) -> bytes:
     """The packed outputs of an attempt with one result, or none that is wanted."""
     result = _finished(result)
@@ -261,7 +277,7 @@ def pack_result(result: Any, wanted: bool, arena: Arena, inline_max: int) -> byt
         return _codec.NO_OUTPUTS
     if _runtime.current is not None:
         result = _runtime_wait_on(result)
-    blob = _serialize.dumps(result)
+    blob = dumps_output(result, "the result")
     if blob.size <= inline_max:
         return b"\x91" + _codec.inline_value(blob.join())
     return _codec.pack_value([_serialize.store_blob(blob, arena, inline_max)])
@@ -269,20 +285,29 @@ def pack_result(result: Any, wanted: bool, arena: Arena, inline_max: int) -> byt
 
 def _finished(result: Any) -> Any:
     """A coroutine's result, a generator's items."""
-    if isinstance(result, types.CoroutineType):
-        import asyncio
-
-        return asyncio.run(result)
+    result = _function.awaited(result)
     if isinstance(result, types.GeneratorType):
         return iter(list(result))
     return result
 
 
-def failure(number: int, error: BaseException, function: LoadedFunction, attempt: Attempt | None, run_us: int) -> bytes:
-    """The packed AttemptResult of an attempt that raised."""
-    outcome, message, packed = describe(error, function.name)
+class Place(NamedTuple):
+    """Which task runs where: what a failure is reported with."""
+
+    function: str
+    task: int
+    app: bytes
+    agent: bytes
+
+    def __str__(self) -> str:
+        return f"task {self.task} ({self.function}) on agent {self.agent.hex()[:8]}"
+
+
+def failure(number: int, error: BaseException, place: Place, keep: bool, attempt: Attempt | None, run_us: int) -> bytes:
+    """The packed AttemptResult of an attempt that raised; with `keep` what it left behind is reported, too."""
+    outcome, message, packed = describe(error, place)
     outputs: list = []
-    if attempt is not None and (function.keep or outcome is Outcome.GROUP_EXCEPTION):
+    if attempt is not None and (keep or outcome is Outcome.GROUP_EXCEPTION):
         try:
             outputs = attempt.kept_outputs()
         except Exception:
@@ -290,28 +315,34 @@ def failure(number: int, error: BaseException, function: LoadedFunction, attempt
     return _codec.pack_value([number, int(outcome), message, packed, outputs, run_us])
 
 
-def describe(error: BaseException, task: str = "?") -> tuple[Outcome, str, bytes]:
-    """(outcome, one line for people, error bytes) of an exception that came out of the function `task`."""
+def describe(error: BaseException, place: Place) -> tuple[Outcome, str, bytes]:
+    """(outcome, one line for people, error bytes) of an exception that came out of the task at `place`."""
     import socket
     import traceback
 
+    hint = where_output_is(place.app, place.task)
     if isinstance(error, Interrupt):
-        packed = pack_error(TaskTimeoutError(f"task {task}: {error}"), "") if error.outcome is Outcome.TIMED_OUT else b""
+        timed_out = error.outcome is Outcome.TIMED_OUT
+        packed = pack_error(TaskTimeoutError(f"{place}: {error}; {hint}"), "") if timed_out else b""
         return error.outcome, str(error), packed
     outcome = Outcome.GROUP_EXCEPTION if isinstance(error, COMPSsException) else Outcome.EXCEPTION
+    if isinstance(error, _function.OtherPythonError):
+        outcome = Outcome.NOT_STARTED
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace))
-    text = f"in task {task}, process {os.getpid()} on {socket.gethostname()}:\n{text}"
+    text = f"in {place}, process {os.getpid()} on {socket.gethostname()}; {hint}:\n{text}"
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
         # Would end the main program when raised there.
-        error = RuntimeError(f"the task ended with {type(error).__name__}: {error}; a task must return or raise an Exception")
-    message = f"{type(error).__qualname__}: {error}".splitlines()[0][:500]
+        ended = f"{type(error).__name__}: {text_of(error)}"
+        error = RuntimeError(f"the task ended with {ended}; a task must return or raise an Exception")
+    message = f"{type(error).__qualname__}: {text_of(error)}".splitlines()[0][:500]
     return outcome, message, pack_error(error, text)
 
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
+# Frames of the SDK between the loop and the function: nobody looks for a mistake of the task there.
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def _default_result(defaults: dict[str, Any], index: int) -> Any:

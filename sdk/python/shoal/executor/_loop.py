@@ -6,13 +6,16 @@ the agent. There is no reader thread; the flusher thread only sends results that
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
-from typing import Any
+from typing import Any, NoReturn
 
 from shoal import _codec, _options, _runtime, _serialize
 from shoal._flusher import flusher
@@ -20,8 +23,8 @@ from shoal._protocol import PROTOCOL_VERSION, Kind, Outcome
 from shoal._session import Session
 from shoal._transport import Connection
 from shoal.errors import AgentConnectionError, request_error
-from shoal.executor._attempt import Attempt, Interrupt, LoadedFunction, failure, pack_result, run_simple
-from shoal.executor._process import StandardStreams
+from shoal.executor._attempt import Attempt, Interrupt, LoadedFunction, Place, failure, pack_result, run_simple
+from shoal.executor._process import Signals, StandardStreams
 
 _DONE_MAX = 64
 _FLUSH_AFTER_NS = 1_000_000
@@ -45,6 +48,7 @@ class Executor:
         self._done: list[bytes] = []
         self._first_done_ns = 0
         self._armed = False
+        self._deadline_ns: float = math.inf  # of the running attempt, when it has a time-out
         self._welcome: Any = None
         self._streams = StandardStreams()
         self._home = os.getcwd()
@@ -53,12 +57,20 @@ class Executor:
         self._connection.send(_codec.frame(Kind.HELLO, hello))
         self._connection.wait_until(lambda: self._welcome is not None)
         welcome: Any = self._welcome
+        self._agent: bytes = welcome[1]
         self._arena = _serialize.Arena(welcome[3], welcome[5])
         self._inline_max = welcome[4]
         _runtime.attempt_session = self._open_session
-        signal.signal(signal.SIGALRM, self._on_alarm)
-        signal.signal(signal.SIGUSR2, self._on_look)
-        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C at a terminal is for the main program
+        self._signals = Signals(
+            {
+                signal.SIGALRM: self._on_alarm,
+                signal.SIGUSR2: self._on_look,
+                signal.SIGINT: lambda *_: None,  # Ctrl-C at a terminal is for the main program
+                signal.SIGTERM: signal.SIG_DFL,  # how the agent ends executors
+            }
+        )
+        self._forked = False
+        os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     # ---- the loop ----
     def run(self) -> None:
@@ -90,14 +102,19 @@ class Executor:
         try:
             self._interruptible = True
             if timeout_ms:
+                self._deadline_ns = begin + timeout_ms * 1_000_000
                 signal.setitimer(signal.ITIMER_REAL, timeout_ms / 1000)
             try:
                 outputs = None
                 if function.simple:
                     outputs = run_simple(function.call, arguments, self._inline_max, _runtime, self._pack_result)
+                    if self._forked:
+                        self._end_forked()
                 if outputs is None:
                     attempt = Attempt(function, arguments, self._arena, self._inline_max)
                     attempt.call()
+                    if self._forked:
+                        self._end_forked()
                     outputs = _codec.pack_value(attempt.outputs())
                     self._close_streams(attempt)
                 elif _runtime.current is not None:
@@ -105,28 +122,36 @@ class Executor:
             finally:
                 self._interruptible = self._interrupt = False
                 if timeout_ms:
+                    self._deadline_ns = math.inf
                     signal.setitimer(signal.ITIMER_REAL, 0)
-            damage = self._streams.settle()
+            run_us = (time.perf_counter_ns() - begin) // 1000
+            damage = self._streams.settle(thorough=run_us > _SLOW_US)
             if damage is not None:
                 raise RuntimeError(damage)
-            run_us = (time.perf_counter_ns() - begin) // 1000
             packed = _codec.pack_done(number, outputs, run_us)
-        except AgentConnectionError:
-            if self._connection.lost:
-                raise
-            run_us = (time.perf_counter_ns() - begin) // 1000
-            packed = failure(number, sys.exc_info()[1] or RuntimeError(), function, attempt, run_us)
         except BaseException as error:
-            self._streams.settle()
+            if self._forked:
+                self._end_forked(error)
+            if self._connection.lost and isinstance(error, AgentConnectionError):
+                raise
+            self._streams.settle(thorough=True)
             run_us = (time.perf_counter_ns() - begin) // 1000
-            packed = failure(number, error, function, attempt, run_us)
+            packed = self._failure(error, function, attempt, run_us)
         finally:
             self._running = _runtime.attempt = None
             if _runtime.current is not None:
                 self._close_session()
             self._go_home()
+            self._signals.settle()
         function.last_us = run_us
         self._report(packed)
+
+    def _failure(self, error: BaseException, function: LoadedFunction, attempt: Attempt | None, run_us: int) -> bytes:
+        """The report of the running attempt's failure."""
+        assert self._running is not None
+        number, app, task = self._running[:3]
+        place = Place(function.name, task, app, self._agent)
+        return failure(number, error, place, function.keep, attempt, run_us)
 
     def _mind_finished(self, function: LoadedFunction) -> None:
         """Results that wait to be sent do not wait for an attempt that may take long."""
@@ -156,6 +181,8 @@ class Executor:
 
     # ---- results ----
     def _pack_result(self, result: Any, wanted: bool) -> bytes:
+        if self._forked:
+            self._end_forked()  # before it writes to the arena under its parent's name
         return pack_result(result, wanted, self._arena, self._inline_max)
 
     def _report(self, packed: bytes) -> None:
@@ -219,8 +246,38 @@ class Executor:
             self._report(_codec.pack_value([message[0], int(Outcome.RETURNED), "", b"", [], 0]))
         self._flush()
 
+    # ---- processes that tasks fork ----
+    def _after_fork_in_child(self) -> None:
+        """A child may use nothing of what it shares with this process: neither speak for the attempt nor read for it."""
+        self._forked = True
+        self._interruptible = False
+        self._deadline_ns = math.inf
+        self._lock = threading.Lock()
+        self._done = []
+        self._connection.abandon()
+
+    def _end_forked(self, error: BaseException | None = None) -> NoReturn:
+        """A child came back from the task's function: the attempt's result is its parent's, so it ends here."""
+        running = self._running or [0, b"", 0]
+        where = f"shoal: process {os.getpid()}, forked by task {running[2]}"
+        status = 1
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        elif error is not None:
+            print(f"{where}, ends with an exception:", file=sys.stderr)
+            traceback.print_exception(type(error), error, error.__traceback__)
+        else:
+            status = 0
+            print(f"{where}, returned from the task's function and ends; end such processes with os._exit()", file=sys.stderr)
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status & 0xFF)
+
     # ---- signals ----
     def _on_alarm(self, *_: Any) -> None:
+        if time.perf_counter_ns() < self._deadline_ns:
+            return  # an alarm that an earlier task left behind
         if self._interruptible and self._running is not None:
             self._interruptible = False
             raise Interrupt(Outcome.TIMED_OUT, f"the task ran longer than its time_out of {self._running[6] / 1000:g} s")

@@ -9,6 +9,9 @@ import sys
 
 from shoal.executor import _process
 
+_FORK_PAUSE_S = 0.05
+_FORK_TRIES_MAX = 400  # 20 s: less than what the agent gives an executor to connect
+
 
 class Zygote:
     """Forks executors on request (docs/client-protocol.md §5). Single-threaded, so that a fork is safe."""
@@ -62,7 +65,7 @@ class Zygote:
 
     def _fork(self, token: str = "", log: str = "") -> None:
         zygote = os.getpid()
-        pid = os.fork()
+        pid = self._forked()
         if pid:
             self._say(f"pid {pid}")
             return
@@ -80,6 +83,19 @@ class Zygote:
             traceback.print_exc()
         finally:
             os._exit(status)
+
+    def _forked(self) -> int:
+        """os.fork, tried again while the machine has no room: with the zygote, all its executors would end."""
+        tries = 0
+        while True:
+            try:
+                return os.fork()
+            except OSError:
+                tries += 1
+                if tries > _FORK_TRIES_MAX:
+                    raise
+            self._reap()
+            select.select([], [], [], _FORK_PAUSE_S)
 
     def _become_executor(self, zygote: int, token: str, log: str) -> None:
         _process.die_with_parent(zygote)

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 from pycompss._doors import shoal_command
 from pycompss._doors.options import Parsed, UsageError, parse, say_without_meaning
@@ -51,7 +52,7 @@ def lost_resources(words: list[str] | None = None) -> int:
     return _guarded("compss_agent_lost_resources", words, _RESOURCES, _lost)
 
 
-def _guarded(command: str, words: list[str] | None, known: frozenset, action) -> int:  # type: ignore[no-untyped-def]
+def _guarded(command: str, words: list[str] | None, known: frozenset[str], action: Callable[[str, Parsed], int]) -> int:
     try:
         parsed = parse(command, sys.argv[1:] if words is None else words, known)
         if parsed.has("help"):

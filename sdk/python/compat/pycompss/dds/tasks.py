@@ -139,12 +139,6 @@ def join(left: list, right: list) -> list:
     return [(key, (value, other)) for key, value in left for other in by_key.get(key, ())]
 
 
-@task(returns=list, parts=COLLECTION_IN)
-def distinct(parts: list) -> list:
-    """Values of several partitions, each once, in the order of their first appearance."""
-    return list(dict.fromkeys(item for part in parts for item in part))
-
-
 @task(returns=list)
 def sample_keys(partition: Any, steps: Steps, key: Callable, count: int) -> list:
     """At most `count` keys of a partition, evenly spaced."""

@@ -15,6 +15,7 @@ class timeit:
     """
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        """The decorator; without parentheses the decorated function."""
         decorator = super().__new__(cls)
         return decorator if function is None else decorator(function)
 

@@ -21,6 +21,7 @@ class profile:
     """
 
     def __new__(cls, function: Callable[..., Any] | None = None, **_options: Any) -> Any:
+        """The decorator; without parentheses the decorated function."""
         decorator = super().__new__(cls)
         if not callable(function):
             return decorator

@@ -133,6 +133,7 @@ struct Task {
   std::uint16_t failures = 0;
   std::uint16_t crashes = 0;
   std::uint16_t own_misses = 0;  // attempts that could not get what this agent has
+  std::uint16_t held_back = 0;   // times it waited for another agent than the one where it failed
   std::uint32_t attempts = 0;
   std::uint32_t function = 0;
   std::uint32_t pending = 0;

@@ -204,6 +204,7 @@ bool Scheduler::Impl::place(WorkIndex index) {
   Wanted wanted;
   wanted.demand = &klass.demand;
   wanted.charge64 = work.charge64;
+  wanted.function = klass.function;
   wanted.app = work.master != nullptr ? work.master->app() : work.assignment->app;
   if (work.assignment) wanted.left = &work.assignment->left_regions;
   std::map<AgentIndex, std::uint64_t> held;
@@ -230,6 +231,16 @@ bool Scheduler::Impl::place(WorkIndex index) {
   if (fits && wanted.avoid != kSelf && missing_here < kWorthMoving) return run_here(index);
   if (able && !fits && worth_waiting(klass)) return false;
   const Place place = peers.choose(wanted, address.path.empty() ? RegionId() : address.path.back(), now);
+  // It failed here: another agent may have what this one lacks, and is worth a moment.
+  if (fits && wanted.avoid == kSelf && place.agent == kNone && work.master != nullptr &&
+      peers.anyone(klass.demand, {}, now)) {
+    constexpr std::uint16_t kHeldBackMax = 2;  // heartbeats
+    if (Task& task = work.master->graph().task(work.task); task.held_back < kHeldBackMax) {
+      ++task.held_back;
+      delay(index);
+      return true;
+    }
+  }
   if (fits) {
     // Somewhere else only if that is a worker nearby which has more of the inputs, or because it failed here.
     const bool better = place.agent != kNone && !place.behind &&
@@ -370,7 +381,8 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   Work& work = works[index];
   if (result.outcome == client::Outcome::kDone) queues.learn(work.klass, result.run_us);
   if (result.outcome == client::Outcome::kNotStarted && work.agent != kNone && work.agent != kSelf && !work.behind)
-    peers.set_unstartable(work.agent, work.master != nullptr ? work.master->app() : work.assignment->app, now);
+    peers.set_unstartable(work.agent, work.master != nullptr ? work.master->app() : work.assignment->app,
+                          queues[work.klass].function, now);
   if (work.master == nullptr) {
     const bool returned = result.outcome == client::Outcome::kReturned || result.outcome == client::Outcome::kCancelled;
     if (returned && work.spread) {

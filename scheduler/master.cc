@@ -228,7 +228,8 @@ Verdict Master::judge_failure(std::uint32_t index, JobResult& result, AgentIndex
   } else if (result.outcome == client::Outcome::kNotStarted) {
     message += " could not be started, last tried on agent " + agents.brief(ran_on);
   } else if (result.outcome == client::Outcome::kTimedOut) {
-    message += " ran longer than its time-out of " + std::to_string(how.timeout_ms) + " ms";
+    message +=
+        " ran longer than its time-out of " + std::to_string(how.timeout_ms) + " ms on agent " + agents.brief(ran_on);
   } else {
     message += " failed on agent " + agents.brief(ran_on);
     if (task.failures > 1) message += " after " + std::to_string(task.failures) + " executions";

@@ -26,7 +26,7 @@ void Peers::up(const in::PeerUp& up, AgentIndex agent) {
 }
 
 bool Peers::remove(AgentIndex agent) {
-  std::erase_if(unstartable_, [&](const auto& entry) { return entry.first.first == agent; });
+  std::erase_if(unstartable_, [&](const auto& entry) { return std::get<AgentIndex>(entry.first) == agent; });
   return peers_.erase(agent) > 0;
 }
 
@@ -120,7 +120,7 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
   for (const auto& [agent, peer] : peers_) {
     if (peer.down) continue;
     const RegionId native = peer.address.path.empty() ? home : peer.address.path.back();
-    if (!peer.child && !unstartable_.contains({agent, wanted.app}) && !region_left(left, native) &&
+    if (!peer.child && !unstartable_.contains({agent, wanted.app, wanted.function}) && !region_left(left, native) &&
         can_meet(peer.state.resources, *wanted.demand)) {
       const std::uint64_t room = room_here(peer, now);
       if (room >= wanted.charge64) offer(peer, false, room);
@@ -148,12 +148,12 @@ void Peers::set_impossible(AgentIndex agent, const Demand& demand, Instant now) 
   peer->impossible[demand] = now + kBelieved;
 }
 
-void Peers::set_unstartable(AgentIndex agent, AppId app, Instant now) {
+void Peers::set_unstartable(AgentIndex agent, AppId app, FunctionId function, Instant now) {
   constexpr Duration kBelieved = seconds(10);
   constexpr std::size_t kUnstartableMax = 4096;
   if (find(agent) == nullptr) return;
   if (unstartable_.size() >= kUnstartableMax) unstartable_.clear();
-  unstartable_[{agent, app}] = now + kBelieved;
+  unstartable_[{agent, app, function}] = now + kBelieved;
 }
 
 void Peers::forget_unstartable(Instant now) {

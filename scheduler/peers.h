@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,7 @@ struct Wanted {
   const Demand* demand = nullptr;
   std::uint64_t charge64 = 0;
   AppId app;
+  FunctionId function;
   AgentIndex avoid = kNone;                                   // where it failed last: only if there is no other place
   const std::vector<RegionId>* left = nullptr;                // regions it was sent away from
   const std::map<AgentIndex, std::uint64_t>* held = nullptr;  // bytes of its inputs by agent
@@ -83,9 +85,9 @@ class Peers {
   bool anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const;
   // The gateway said that nobody behind it could ever run this: summaries promise more than one agent may have.
   void set_impossible(AgentIndex agent, const Demand& demand, Instant now);
-  // The peer could not start an executor for the application: it gets none of its work for a while, so that a host
-  // without an interpreter, which is always idle, does not draw all tasks and fail them.
-  void set_unstartable(AgentIndex agent, AppId app, Instant now);
+  // The peer could not start the function: no executor for it, or one that cannot load its code. It gets none of its
+  // calls for a while, so that a host that cannot, and is always idle, does not draw all tasks and fail them.
+  void set_unstartable(AgentIndex agent, AppId app, FunctionId function, Instant now);
   // Forgets what lapsed; tells when the next one does.
   void forget_unstartable(Instant now);
   Instant next_unstartable() const;
@@ -105,8 +107,8 @@ class Peers {
   AgentIndex above_head_ = kNone;
   std::optional<Summary> above_;
   std::map<AgentIndex, Peer> peers_;
-  // Applications whose executors a peer could not start, and until when it is not asked.
-  std::map<std::pair<AgentIndex, AppId>, Instant> unstartable_;
+  // Functions that a peer could not start, and until when it is not asked.
+  std::map<std::tuple<AgentIndex, AppId, FunctionId>, Instant> unstartable_;
 };
 
 }  // namespace shoal::scheduler

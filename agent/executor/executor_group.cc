@@ -279,8 +279,8 @@ void ExecutorGroup::take_result(Executor& executor, AttemptResult&& result) {
     habit.mean_us = habit.runs == 0 ? result.run_us : (habit.mean_us * 7 + result.run_us) / 8;
     ++habit.runs;
   }
-  if (result.outcome > Outcome::kReturned || result.outcome == Outcome::kExecutorLost ||
-      result.outcome == Outcome::kInputMissing) {
+  const bool known = result.outcome <= Outcome::kReturned || result.outcome == Outcome::kNotStarted;
+  if (!known || result.outcome == Outcome::kExecutorLost || result.outcome == Outcome::kInputMissing) {
     result.outcome = Outcome::kException;  // not for an executor to say
   }
   if (slot->killed && result.outcome != Outcome::kDone) result.outcome = *slot->killed;

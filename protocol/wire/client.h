@@ -379,7 +379,7 @@ enum class Outcome : std::uint8_t {
   kExecutorLost = 5,  // the process died; stated by the agent, never by an executor
   kInputMissing = 6,  // an input could not be made local; stated by the agent
   kReturned = 7,      // not started: the executor gives it back because an attempt ahead of it blocks
-  kNotStarted = 8,    // no executor of its kind can be started on that agent; stated by the agent
+  kNotStarted = 8,    // no executor of its kind can be started there, or the executor cannot load such code at all
 };
 
 struct AttemptResult {

@@ -399,9 +399,6 @@ def test_a_task_that_ignores_sigterm_is_killed_at_its_time_out(keeper: Keeper) -
     assert keeper.agent.shoal("logs", place[1], "21").stdout == "not listening\n"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="what the agent says about an executor killed at a time-out names no agent"
-)
 def test_the_error_of_a_task_killed_at_its_time_out_names_its_agent(keeper: Keeper) -> None:
     said = run(keeper, STUBBORN.format(time_out=0.5), "bad()")
     assert "raised: TaskTimeoutError" in said
@@ -501,9 +498,6 @@ def test_an_agent_with_another_python(cluster: Cluster, tmp_path: Path) -> None:
     assert keeper.agent.shoal("run", str(path)).stdout == "y\n"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ClusterError, reason="a task that an agent cannot load is tried there until its retries are used up"
-)
 def test_tasks_wait_for_the_agent_where_the_python_fits(cluster: Cluster, tmp_path: Path) -> None:
     """The one that fits is busy for a while: longer than the other needs to fail every task with all its retries."""
     (tmp_path / "older").mkdir()

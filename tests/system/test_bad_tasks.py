@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Agent, Cluster, ClusterError, wait_until
+from cluster import Agent, Cluster, wait_until
 from conftest import Keeper
 
 # Well-behaved tasks before, beside and after the evil one; what it raises is printed, and the program goes on.

@@ -37,6 +37,9 @@ void Scheduler::Impl::drain(Master& master) {
                    {false, master.app(), need.version, 0}, *out);
     }
     for (const auto& freed : std::exchange(effects.freed, {})) free_value(master.app(), freed);
+    // Before the replies: what the program does with a result is known only after the result is.
+    for (auto& entry : effects.journal) out->emplace_back(out::Journal{master.app(), std::move(entry)});
+    effects.journal.clear();
     for (auto& reply : effects.replies) out->emplace_back(std::move(reply));
     effects.replies.clear();
   }

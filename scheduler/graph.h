@@ -15,21 +15,10 @@
 
 #include "protocol/base/result.h"
 #include "scheduler/data.h"
+#include "scheduler/journal.h"
 #include "scheduler/limits.h"
 
 namespace shoal::scheduler {
-
-// What an attempt left for one written access: inline, a place on this host, or (Nothing with `bytes` and a name) a
-// value that the agent it ran on holds.
-struct OutputValue {
-  client::Value value;
-  bool held = false;  // by the agent it ran on, under its key
-  std::uint64_t bytes = 0;
-  template <class Self, class F>
-  static void fields(Self& self, F&& f) {
-    f(self.value, self.held, self.bytes);
-  }
-};
 
 // What becomes of the outputs and successors of a task that ends without success.
 enum class FailMode : std::uint8_t {

@@ -14,6 +14,7 @@
 #include "protocol/base/time.h"
 #include "protocol/wire/address.h"
 #include "protocol/wire/client.h"
+#include "scheduler/journal.h"
 
 namespace shoal::scheduler {
 
@@ -64,6 +65,8 @@ struct OpenApp {
   ClientId client;
   AppId app;
   client::Hello hello;
+  bool journal = false;              // finished tasks are told by out::Journal
+  std::vector<JournalEntry> replay;  // those that finished under a master that is lost
 };
 struct ClientMessage {
   ClientId client;
@@ -147,9 +150,9 @@ struct Answer {
   std::uint64_t id = 0;
   Result<wire::Dynamic> result;
 };
-struct Journal {  // append to the app's journal (appended lane)
+struct Journal {  // a task has finished: whoever is to continue the application if this agent is lost has to know
   AppId app;
-  Bytes record;
+  JournalEntry entry;
 };
 }  // namespace out
 using Output = std::variant<out::Send, out::ToClient, out::Launch, out::Kill, out::Fetch, out::Keep, out::Drop,

@@ -69,6 +69,7 @@ void Master::submit(const client::TaskCall& call) {
   ++counts_.submitted;
   groups_.enter(groups_.current());
   const std::uint32_t task = graph_.submit(call, known->second, groups_.current());
+  if (!replay_.empty() && graph_.find(call.task) == task && replay_.contains(call.task)) return replay(call, task);
   if (graph_.find(call.task) == task && options(graph_.task(task)).is_replicated)
     submit_replicas(call, known->second, task);
 }
@@ -169,8 +170,11 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
       const std::uint32_t group = task.group;
       const bool recompute = task.recompute;
       if (!recompute) trace_end(task, TraceEntry::End::kDone, ran_on, result.run_us);
+      const bool journalled = is_journalled(task);
+      if (journalled) note_finished(task, result.outputs);
       if (auto fits = graph_.complete(index, result.outputs, ran_on); !fits) {
         if (!recompute) trace_.undo();
+        if (journalled) effects_.journal.pop_back();
         result.message = fits.error().message;
         return judge_failure(index, result, ran_on, agents);
       }

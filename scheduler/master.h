@@ -15,6 +15,7 @@
 #include "scheduler/agents.h"
 #include "scheduler/graph.h"
 #include "scheduler/groups.h"
+#include "scheduler/journal.h"
 #include "scheduler/messages.h"
 #include "scheduler/trace.h"
 #include "scheduler/values.h"
@@ -32,7 +33,8 @@ struct MasterEffects {
     bool borrowed = false;
   };
   bool empty() const {
-    return ready.empty() && revoke.empty() && needs.empty() && freed.empty() && keep.empty() && replies.empty();
+    return ready.empty() && revoke.empty() && needs.empty() && freed.empty() && keep.empty() && replies.empty() &&
+           journal.empty();
   }
   std::vector<std::uint32_t> ready;   // tasks to be run (the dispatcher sets Task::work)
   std::vector<std::uint32_t> revoke;  // work records of tasks that ended otherwise
@@ -40,6 +42,7 @@ struct MasterEffects {
   std::vector<GraphEvents::Freed> freed;
   std::vector<Keep> keep;
   std::vector<out::ToClient> replies;
+  std::vector<JournalEntry> journal;  // tasks that finished
 };
 
 // What is to become of the work record of an attempt that ended.
@@ -67,6 +70,9 @@ class Master {
   void set_able(Able able) { able_ = std::move(able); }
   // Which of `agents` is next for a task that is to be spread evenly.
   AgentIndex in_turn(const std::vector<AgentIndex>& agents) { return agents[spread_++ % agents.size()]; }
+
+  // From now on finished tasks are journalled. Tasks of `replay` are not run: they finished under another master.
+  void journal(std::vector<JournalEntry> replay);
 
   // The time of the calls that follow.
   void set_now(Instant now) { now_ = now; }
@@ -148,6 +154,10 @@ class Master {
 
   void submit(const client::TaskCall& call);
   void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
+  // master_journal.cc
+  bool is_journalled(const Task& task) const;
+  void note_finished(const Task& task, const std::vector<OutputValue>& outputs);
+  void replay(const client::TaskCall& call, std::uint32_t task);
   void refuse_call(const client::TaskCall& call, std::uint32_t function, Code code, std::string why);
   void add_item(PendingWait& wait, std::uint32_t version, DatumId datum, std::string path);
   bool settle_item(Waiting who, WaitItem& item);
@@ -188,6 +198,8 @@ class Master {
   TaskGroups groups_;
   Able able_;
   std::size_t spread_ = 0;
+  bool journals_ = false;
+  std::unordered_map<TaskId, JournalEntry> replay_;
   std::vector<Function> functions_;
   std::unordered_map<FunctionId, std::uint32_t> by_function_;
   std::map<std::uint64_t, PendingWait> waits_;

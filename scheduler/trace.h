@@ -66,6 +66,7 @@ struct TaskCounts {
   std::uint64_t retried = 0;     // attempts after a failure
   std::uint64_t lost = 0;        // attempts lost with their agent or executor
   std::uint64_t recomputed = 0;  // tasks run again for a lost value
+  std::uint64_t replayed = 0;    // tasks known from the journal of a lost master
   std::map<AgentIndex, std::uint64_t> by_agent;
   std::uint64_t unfinished() const { return submitted - done - failed - cancelled; }
   // Adds all but by_agent.
@@ -77,6 +78,7 @@ struct TaskCounts {
     retried += other.retried;
     lost += other.lost;
     recomputed += other.recomputed;
+    replayed += other.replayed;
   }
 };
 

@@ -36,52 +36,66 @@ void Daemon::Impl::request_app_start(const Requester& from, const Params& params
     reply(from, fail(Code::kUnavailable, "this agent is stopping; submit to another one"));
     return;
   }
-  AppStart start;
-  start.app = identity::random_id<AppId>();
-  std::string program = params.text_or("program", "");
-  start.name = std::filesystem::path(program).filename().string();
-  start.working_dir = params.text_or("working_dir", home.dir());
+  AppSpec spec;
+  spec.program = params.text_or("program", "");
+  spec.name = std::filesystem::path(spec.program).filename().string();
+  spec.working_dir = params.text_or("working_dir", home.dir());
+  spec.python = params.text_or("python", "");
   if (const Bytes* text = params["text"].as_bytes()) {
-    // From another host: the program came along, and runs in a directory of its own.
-    start.working_dir = home.at("work/" + start.app.hex());
-    std::error_code error;
-    std::filesystem::create_directories(start.working_dir, error);
-    program = start.working_dir + "/" + start.name;
-    if (auto written = replace_file(program, *text, 0700); !written) {
-      reply(from, tl::unexpected<Error>(written.error()));
-      return;
-    }
-  }
-  const std::string interpreter = params.text_or("python", "").empty() ? python : params.text_or("python", "");
-  if (is_python(program)) {
-    if (interpreter.empty()) {
-      reply(from, fail(Code::kUnsupported, no_python(settings.text("python"))));
-      return;
-    }
-    start.command = {interpreter, program};
-  } else {
-    start.command = {program};
+    spec.text = *text;
+    spec.travelled = true;
   }
   if (const auto* arguments = params["arguments"].as_array()) {
     for (const auto& argument : *arguments) {
-      if (const auto* text = argument.as_text()) start.command.push_back(*text);
+      if (const auto* text = argument.as_text()) spec.arguments.push_back(*text);
     }
   }
   if (const auto* environment = params["environment"].as_map()) {
     for (const auto& [key, value] : *environment) {
-      if (const auto* text = value.as_text()) start.environment[key] = *text;
+      if (const auto* text = value.as_text()) spec.environment[key] = *text;
     }
   }
-  start.environment["SHOAL_SOCKET"] = home.socket();
-  start.environment["SHOAL_APP"] = start.app.hex();
-  start.environment["PYTHONUNBUFFERED"] = "1";
-  start.environment["PYTHONPATH"] = python_path(start.environment["PYTHONPATH"]);
-  if (auto launched = apps->start(start); !launched) {
+  auto start = prepare_start(identity::random_id<AppId>(), spec);
+  auto launched = start ? apps->start(*start) : Result<>(tl::unexpected<Error>(start.error()));
+  if (!launched) {
     reply(from, tl::unexpected<Error>(launched.error()));
     return;
   }
-  spdlog::info("application {} ({}) started", start.app.brief(), start.name);
-  reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", start.app.hex()}, {"name", start.name}}));
+  start_mirror(start->app, std::move(spec));
+  spdlog::info("application {} ({}) started", start->app.brief(), start->name);
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", start->app.hex()}, {"name", start->name}}));
+}
+
+// Runs where it was submitted if that is on this host; elsewhere what came along, in a directory of its own.
+Result<AppStart> Daemon::Impl::prepare_start(AppId app, const AppSpec& spec) {
+  AppStart start;
+  start.app = app;
+  start.name = spec.name;
+  start.working_dir = spec.working_dir;
+  start.environment = spec.environment;
+  std::string program = spec.program;
+  std::error_code error;
+  const bool here = !spec.travelled && std::filesystem::exists(program, error) &&
+                    std::filesystem::is_directory(spec.working_dir, error);
+  if (!here && (spec.travelled || !spec.text.empty())) {
+    start.working_dir = home.at("work/" + app.hex());
+    std::filesystem::create_directories(start.working_dir, error);
+    program = start.working_dir + "/" + start.name;
+    if (auto written = replace_file(program, spec.text, 0700); !written) return tl::unexpected<Error>(written.error());
+  }
+  const std::string interpreter = spec.python.empty() ? python : spec.python;
+  if (is_python(program)) {
+    if (interpreter.empty()) return fail(Code::kUnsupported, no_python(settings.text("python")));
+    start.command = {interpreter, program};
+  } else {
+    start.command = {program};
+  }
+  start.command.insert(start.command.end(), spec.arguments.begin(), spec.arguments.end());
+  start.environment["SHOAL_SOCKET"] = home.socket();
+  start.environment["SHOAL_APP"] = app.hex();
+  start.environment["PYTHONUNBUFFERED"] = "1";
+  start.environment["PYTHONPATH"] = python_path(start.environment["PYTHONPATH"]);
+  return start;
 }
 
 // Ids by unique prefix, names of programs, or "last".
@@ -129,35 +143,71 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
     return;
   }
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}}));
-  // What it wrote before somebody watched comes first.
+  Watcher watcher{from, {}};
+  for (const int stream : {1, 2}) {
+    const std::int64_t seen = params.int_or(stream == 1 ? "stdout_seen" : "stderr_seen", 0);
+    watcher.skip[static_cast<std::size_t>(stream)] = static_cast<std::size_t>(std::max<std::int64_t>(0, seen));
+  }
+  // What it wrote before somebody watched comes first; what is held back for the guardian comes when it is released.
+  auto mirror = mirrors.find(*app);
+  std::size_t held_back = 0;
+  if (mirror != mirrors.end()) {
+    for (const auto& part : mirror->second.held) held_back += part.text.size();
+  }
   std::size_t offset = 0;
   for (std::size_t before = 1; before != offset;) {
     before = offset;
-    offset = apps->read(*app, offset, kReplayBytes,
-                        [&](int stream, std::string_view text) { send_event(from, output_event(*app, stream, text)); });
+    offset = apps->read(
+        *app, offset, kReplayBytes, [&](int stream, std::string_view text) { show_to(watcher, *app, stream, text); },
+        held_back);
   }
-  if (!state->running) {
+  const bool ends = mirror != mirrors.end() && mirror->second.ended.has_value();
+  if (!state->running && !ends) {
     send_event(from, {"app.exit", wire::Dynamic(wire::Dynamic::Map{{"app", app->hex()}, {"code", state->exit_code}})});
     return;
   }
-  watchers[*app].push_back(from);
+  watchers[*app].push_back(watcher);
+  if (mirror != mirrors.end() && mirror->second.open) send_event(from, guardian_event(*app, mirror->second));
   reactor->set_timer(progress_timer, agent::Reactor::now() + kProgressEvery);
 }
 
+void Daemon::Impl::show_to(Watcher& watcher, AppId app, int stream, std::string_view text) {
+  std::size_t& skip = watcher.skip[static_cast<std::size_t>(stream)];
+  const std::size_t seen = std::min(skip, text.size());
+  skip -= seen;
+  text.remove_prefix(seen);
+  if (!text.empty()) send_event(watcher.to, output_event(app, stream, text));
+}
+
+// With a guardian, the program's output waits for the journal: it may depend on every result known here.
 void Daemon::Impl::on_app_output(AppId app, int stream, std::string_view text) {
+  auto it = mirrors.find(app);
+  if (it == mirrors.end()) return show_output(app, stream, text);
+  it->second.held.push_back({it->second.entries.size(), stream, std::string(text)});
+  pump_mirror(app);
+}
+
+void Daemon::Impl::show_output(AppId app, int stream, std::string_view text) {
   auto it = watchers.find(app);
   if (it == watchers.end()) return;
-  const client::Event event = output_event(app, stream, text);
-  for (const auto& watcher : it->second) send_event(watcher, event);
+  for (auto& watcher : it->second) show_to(watcher, app, stream, text);
 }
 
 void Daemon::Impl::on_app_exit(const AppState& state) {
   spdlog::info("application {} ({}) ended with code {}", state.app.brief(), state.name, state.exit_code);
+  replays.erase(state.app);
+  auto it = mirrors.find(state.app);
+  if (it == mirrors.end()) return show_exit(state);
+  it->second.ended = state;
+  pump_mirror(state.app);
+}
+
+void Daemon::Impl::show_exit(const AppState& state) {
   auto watching = watchers.extract(state.app);
   if (watching.empty()) return;
   const client::Event event{"app.exit",
                             wire::Dynamic(wire::Dynamic::Map{{"app", state.app.hex()}, {"code", state.exit_code}})};
-  for (const auto& watcher : watching.mapped()) send_event(watcher, event);
+  for (const auto& watcher : watching.mapped()) send_event(watcher.to, event);
 }
 
 // While somebody watches: counts of the app's tasks, twice a second.
@@ -172,7 +222,7 @@ void Daemon::Impl::tell_progress() {
       auto app = AppId::from_hex_text(row.text_or("app", ""));
       auto it = app ? watchers.find(*app) : watchers.end();
       if (it == watchers.end() || row.as_map() == nullptr) continue;
-      for (const auto& watcher : it->second) send_event(watcher, {"app.progress", row});
+      for (const auto& watcher : it->second) send_event(watcher.to, {"app.progress", row});
     }
   });
 }

@@ -246,13 +246,14 @@ std::string AppRunner::log_path(AppId app) const {
 }
 
 std::size_t AppRunner::read(AppId app, std::size_t offset, std::size_t bytes_max,
-                            const std::function<void(int stream, std::string_view text)>& take) const {
+                            const std::function<void(int stream, std::string_view text)>& take,
+                            std::size_t held) const {
   std::string text;
   const int fd = ::open(log_path(app).c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return offset;
   struct stat info{};
-  if (::fstat(fd, &info) == 0 && static_cast<std::size_t>(info.st_size) > offset)
-    text.resize(std::min(bytes_max, static_cast<std::size_t>(info.st_size) - offset));
+  if (::fstat(fd, &info) == 0 && static_cast<std::size_t>(info.st_size) > offset + held)
+    text.resize(std::min(bytes_max, static_cast<std::size_t>(info.st_size) - offset - held));
   const ssize_t got = ::pread(fd, text.data(), text.size(), static_cast<off_t>(offset));
   ::close(fd);
   std::string_view rest(text.data(), got > 0 ? static_cast<std::size_t>(got) : 0);

@@ -58,10 +58,11 @@ class AppRunner {
   // SIGTERM to the driver's process group, SIGKILL after `grace`. kNotFound when it does not run.
   Result<> stop(AppId app, Duration grace);
   const AppState* find(AppId app) const;
-  // What the driver has written so far, in order and by stream, from its log file: at most `bytes_max` from `offset`
-  // on; returns where it stopped. All of an application that an earlier agent process started counts as stdout.
+  // What the driver has written so far but for the last `held` bytes, in order and by stream, from its log file: at
+  // most `bytes_max` from `offset` on; returns where it stopped. All of an application that an earlier agent process
+  // started counts as stdout.
   std::size_t read(AppId app, std::size_t offset, std::size_t bytes_max,
-                   const std::function<void(int stream, std::string_view text)>& take) const;
+                   const std::function<void(int stream, std::string_view text)>& take, std::size_t held = 0) const;
   std::vector<AppState> list() const;
   std::size_t running() const;
 

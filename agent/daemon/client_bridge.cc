@@ -63,7 +63,10 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
     }
     app_of_driver[connected.client] = welcome.app;
     clients->send(connected.client, welcome);
-    inputs.emplace_back(node::in::Scheduler(scheduler::in::OpenApp{connected.client, welcome.app, hello}));
+    auto replay = replays.extract(welcome.app);
+    inputs.emplace_back(node::in::Scheduler(
+        scheduler::in::OpenApp{connected.client, welcome.app, hello, mirrors.contains(welcome.app),
+                               replay.empty() ? std::vector<scheduler::JournalEntry>() : std::move(replay.mapped())}));
     return;
   }
   if (hello.role != "cli") {
@@ -106,7 +109,7 @@ void Daemon::Impl::on_client_gone(ClientId client) {
   broker->on_client_gone(agent::Reactor::now(), client, outputs);
   carry_out(outputs);
   for (auto& [app, list] : watchers) {
-    std::erase_if(list, [&](const Requester& watcher) { return !watcher.remote && watcher.client == client; });
+    std::erase_if(list, [&](const Watcher& watcher) { return !watcher.to.remote && watcher.to.client == client; });
   }
 }
 

@@ -78,6 +78,10 @@ void Daemon::Impl::carry_out(node::Effect& effect) {
       self.broker->on_address(agent::Reactor::now(), changed.self, outputs);
       self.carry_out(outputs);
     }
+    void operator()(node::out::MemberGone& gone) const {
+      self.on_guardian_gone(gone.agent);
+      self.on_master_gone(gone.agent, gone.proven);
+    }
     void operator()(node::out::Trace& trace) const { spdlog::info("{}", trace.event); }
     void operator()(node::out::Stopped&) const {
       if (self.stopping) self.finish_stop();
@@ -149,6 +153,7 @@ void Daemon::Impl::on_scheduler_output(node::out::Scheduler& output) {
     void operator()(scheduler::out::Drop& drop) const {
       for (const auto& key : drop.keys) self.drop_value(key);
     }
+    void operator()(scheduler::out::Journal& journal) const { self.on_journal(std::move(journal)); }
   };
   std::visit(Visitor{*this}, output);
 }

@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <array>
 #include <deque>
 #include <functional>
 #include <map>
@@ -16,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "agent/daemon/app_guard.h"
 #include "agent/daemon/app_runner.h"
 #include "agent/daemon/daemon.h"
 #include "agent/daemon/home.h"
@@ -40,6 +42,12 @@ struct Requester {
   ClientId client;
   std::uint64_t request = 0;
   std::optional<wire::Address> remote;  // the agent that asks on behalf of its client
+};
+
+// Who is told of an application's output, and how much of each stream it has seen already.
+struct Watcher {
+  Requester to;
+  std::array<std::size_t, 3> skip{};  // by stream number; 0 is unused
 };
 
 struct Daemon::Impl {
@@ -100,6 +108,27 @@ struct Daemon::Impl {
                     std::function<void(Instant, Result<>)> done);
   void put_object(storage::Manifest manifest, storage::Payload payload, std::function<void(Result<>)> done);
 
+  // -- app_mirror.cc, app_guardian.cc: applications that outlive their master --
+  std::optional<wire::Address> choose_guardian(AppId app, const AppSpec& spec) const;
+  void start_mirror(AppId app, AppSpec spec);
+  void open_mirror(AppId app, const wire::Address& guardian);
+  void on_mirror_answer(AppId app, std::uint64_t turn, std::size_t safe, Answer answer);
+  void tell_guardian(AppId app, const Mirror& mirror);
+  client::Event guardian_event(AppId app, const Mirror& mirror) const;
+  void on_journal(scheduler::out::Journal&& journal);
+  void pump_mirror(AppId app);
+  void release_output(AppId app, Mirror& mirror);
+  void end_mirror(AppId app);
+  void give_up_app(AppId app, const std::string& why);
+  void on_mirror_timer();
+  void on_guardian_gone(AgentId agent);
+  void request_guard_open(const Requester& from, const Params& params);
+  void request_guard_append(const Requester& from, const Params& params);
+  void request_guard_close(const Requester& from, const Params& params);
+  void on_master_gone(AgentId agent, bool proven);
+  void on_guard_timer();
+  void take_over_from(AgentId agent);
+
   // -- client_bridge.cc: local processes --
   void on_client_event(executor::ClientEvent&& event);
   void on_client_message(ClientId client, executor::ClientMessage& message);
@@ -145,6 +174,10 @@ struct Daemon::Impl {
   void request_app_query(const Requester&, const Params&);
   void request_app_cancel(const Requester&, const Params&);
   Result<AppId> resolve_app(const std::string& text) const;
+  Result<AppStart> prepare_start(AppId app, const AppSpec& spec);
+  void show_output(AppId app, int stream, std::string_view text);
+  void show_to(Watcher& watcher, AppId app, int stream, std::string_view text);
+  void show_exit(const AppState& state);
   void on_app_output(AppId app, int stream, std::string_view text);
   void on_app_exit(const AppState& state);
   void tell_progress();
@@ -213,6 +246,8 @@ struct Daemon::Impl {
   agent::Reactor::TimerId wake_timer = 0;
   agent::Reactor::TimerId renewal_timer = 0;
   agent::Reactor::TimerId progress_timer = 0;
+  agent::Reactor::TimerId mirror_timer = 0;
+  agent::Reactor::TimerId guard_timer = 0;
 
   std::vector<storage::KeyValue> persist_batch;
   std::vector<Ticket> persist_tickets;
@@ -230,10 +265,14 @@ struct Daemon::Impl {
     std::function<void(Answer)> done;
     Instant deadline;
   };
-  std::map<std::uint64_t, Ask> asks;                 // requests to other agents
-  std::map<ClientId, Requester> remote_clients;      // stand-ins, at broker and edge, for clients of other agents
-  std::set<ClientId> drivers;                        // clients that opened an app
-  std::map<AppId, std::vector<Requester>> watchers;  // of an app's output and end
+  std::map<std::uint64_t, Ask> asks;               // requests to other agents
+  std::map<ClientId, Requester> remote_clients;    // stand-ins, at broker and edge, for clients of other agents
+  std::set<ClientId> drivers;                      // clients that opened an app
+  std::map<AppId, std::vector<Watcher>> watchers;  // of an app's output and end
+  std::map<AppId, Mirror> mirrors;                 // of applications that are to outlive this agent
+  std::map<AppId, Guarded> guarded;                // applications of other agents
+  std::map<AppId, std::vector<scheduler::JournalEntry>> replays;  // until the driver that runs again connects
+  std::map<AgentId, Instant> doubted_masters;                     // silent, and from when on they count as lost
   std::map<ClientId, AppId> app_of_driver;
   std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax
   static constexpr std::size_t kFarNamesMax = 10'000;

@@ -34,6 +34,7 @@ void Node::Impl::on_member_down(Instant now, const overlay::out::MemberDown& dow
   const auto& members = overlay.members(other);
   auto it = members.find(down.agent);
   if (!down.proven && it != members.end() && it->second.status == overlay::Status::kAlive) return;
+  out.emplace_back(out::MemberGone{down.agent, down.proven || down.left});
   run_scheduler(now, scheduler::in::PeerDown{down.agent, down.proven || down.left}, out);
   run_store(now, storage::in::PeerDown{down.agent, down.left}, out);
 }

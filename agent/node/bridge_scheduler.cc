@@ -17,10 +17,6 @@ void Node::Impl::bridge(Instant now, scheduler::Output& output, std::vector<Effe
             run_overlay(now, overlay::in::Summaries{std::move(changed.upward), std::move(changed.downward)}, out);
           },
           [&](scheduler::out::Answer& answer) { out.emplace_back(out::Answer{answer.id, std::move(answer.result)}); },
-          [&](scheduler::out::Journal& journal) {
-            out.emplace_back(
-                out::Persist{Ticket(), out::Lane::kAppended, "j/" + journal.app.hex(), std::move(journal.record)});
-          },
           [&](auto& for_driver) { out.emplace_back(out::Scheduler(std::move(for_driver))); }},
       output);
 }

@@ -74,8 +74,9 @@ struct Persist {  // in the agent's key-value store; an empty value erases the k
   std::string key;
   Bytes value;
 };
-using Scheduler = std::variant<scheduler::out::ToClient, scheduler::out::Launch, scheduler::out::Kill,
-                               scheduler::out::Fetch, scheduler::out::Keep, scheduler::out::Drop>;
+using Scheduler =
+    std::variant<scheduler::out::ToClient, scheduler::out::Launch, scheduler::out::Kill, scheduler::out::Fetch,
+                 scheduler::out::Keep, scheduler::out::Drop, scheduler::out::Journal>;
 using Storage = std::variant<storage::out::Pull, storage::out::Erase, storage::out::PutDone, storage::out::Located,
                              storage::out::DeleteDone, storage::out::RecordSet, storage::out::RecordGot,
                              storage::out::RecordsListed>;
@@ -86,12 +87,16 @@ struct Answer {  // to scheduler::in::Query, storage::in::Query or in::OverlayQu
 struct AddressChanged {
   wire::Address self;
 };
+struct MemberGone {  // of the home region or the one above: what drivers keep for it is their own to use now
+  AgentId agent;
+  bool proven = false;  // dead beyond doubt, or it said good-bye
+};
 struct Trace {  // a state change worth a line in the log and a place in the simulator's trace hash
   std::string event;
 };
 struct Stopped {};  // the leave that was asked for is announced
 }  // namespace out
 using Effect = std::variant<out::Send, out::Dial, out::HangUp, out::WakeAt, out::Persist, out::Scheduler, out::Storage,
-                            out::Answer, out::AddressChanged, out::Trace, out::Stopped>;
+                            out::Answer, out::AddressChanged, out::MemberGone, out::Trace, out::Stopped>;
 
 }  // namespace shoal::node

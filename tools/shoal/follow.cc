@@ -4,9 +4,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <memory>
+#include <utility>
 
 #include "tools/shoal/command.h"
 #include "tools/shoal/task_output.h"
@@ -18,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr Duration kTurn = milliseconds(200);
 constexpr auto kTaskOutputEvery = std::chrono::milliseconds(400);
+constexpr auto kTakeOver = std::chrono::seconds(30);
 
 // Set by the signal handler, read by the loop that follows an application: the signal, and how often.
 volatile std::sig_atomic_t signal_number = 0;
@@ -63,7 +67,7 @@ class ProgressLine {
 class Following {
  public:
   Following(Client& client, std::string app, const FollowOptions& options)
-      : client_(client),
+      : client_(&client),
         app_(std::move(app)),
         options_(options),
         progress_(options.progress),
@@ -71,12 +75,13 @@ class Following {
         begin_(Clock::now()) {}
 
   FollowEnd run() {
-    if (auto attached = client_.request("app.attach", {{"app", app_}}); !attached) return lost(attached.error());
+    if (auto attached = client_->request("app.attach", {{"app", app_}}); !attached) return lost(attached.error());
     while (true) {
       if (auto end = check_signals()) return *end;
       if (auto end = check_time()) return *end;
-      auto event = client_.next_event(kTurn);
-      if (!event && event.error().code != Code::kTimeout) return lost(event.error());
+      auto event = client_->next_event(kTurn);
+      if (!event && event.error().code != Code::kTimeout && !follow_to_guardian(event.error()))
+        return lost(event.error());
       if (event && event->body.text_or("app", "") == app_ && on_event(*event)) return ended(*event);
       if (options_.task_output && Clock::now() >= next_task_output_) show_task_output();
     }
@@ -88,11 +93,32 @@ class Following {
     return {FollowEnd::How::kLost, 0, std::move(error)};
   }
 
+  // The agent is gone, and the application goes on at its guardian: shows what comes after what was shown.
+  bool follow_to_guardian(const Error& error) {
+    if (guardian_.empty()) return false;
+    progress_.clear();
+    complain(fmt::format("{}; going on with agent {}", error.message, guardian_name_));
+    const std::string socket = std::exchange(guardian_, {});
+    const auto until = Clock::now() + kTakeOver;
+    while (Clock::now() < until && signal_count == 0) {
+      auto other = Client::connect(socket);
+      if (!other) break;
+      const wire::Dynamic::Map wanted{{"app", app_}, {"stdout_seen", shown_[1]}, {"stderr_seen", shown_[2]}};
+      if (other->request("app.attach", wanted)) {
+        successor_ = std::make_unique<Client>(std::move(*other));
+        client_ = successor_.get();
+        return true;
+      }
+      (void)other->next_event(kTurn);  // it has not noticed yet
+    }
+    return false;
+  }
+
   void cancel(const std::string& why) {
     cancelled_ = true;
     progress_.clear();
     complain(why + ": cancelling the application");
-    (void)client_.request("app.cancel", {{"app", app_}});
+    (void)client_->request("app.cancel", {{"app", app_}});
   }
 
   std::optional<FollowEnd> check_signals() {
@@ -123,9 +149,16 @@ class Following {
   bool on_event(const client::Event& event) {
     if (event.topic == "app.output" && options_.output) {
       progress_.clear();
-      std::FILE* target = event.body.int_or("stream", 1) == 2 ? stderr : stdout;
-      if (const Bytes* text = event.body["text"].as_bytes()) std::fwrite(text->data(), 1, text->size(), target);
+      const bool is_error = event.body.int_or("stream", 1) == 2;
+      std::FILE* target = is_error ? stderr : stdout;
+      if (const Bytes* text = event.body["text"].as_bytes()) {
+        std::fwrite(text->data(), 1, text->size(), target);
+        shown_[is_error ? 2 : 1] += static_cast<std::int64_t>(text->size());
+      }
       std::fflush(target);
+    } else if (event.topic == "app.guardian") {
+      guardian_ = event.body.text_or("socket", "");
+      guardian_name_ = event.body.text_or("name", "");
     } else if (event.topic == "app.progress") {
       progress_.draw(event.body);
     }
@@ -135,7 +168,7 @@ class Following {
   void show_task_output() {
     progress_.clear();
     next_task_output_ = Clock::now() + kTaskOutputEvery;
-    (void)tasks_.poll(client_);
+    (void)tasks_.poll(*client_);
   }
 
   FollowEnd ended(const client::Event& event) {
@@ -149,12 +182,16 @@ class Following {
   void drain_task_output() {
     constexpr int kPartsMax = 10'000;  // an agent that always has more does not hold this for ever
     for (int part = 0; part < kPartsMax; ++part) {
-      auto next = tasks_.poll(client_);
+      auto next = tasks_.poll(*client_);
       if (!next || !next->more) return;
     }
   }
 
-  Client& client_;
+  Client* client_;
+  std::unique_ptr<Client> successor_;  // at the guardian
+  std::string guardian_;               // its socket, when it is on this host
+  std::string guardian_name_;
+  std::array<std::int64_t, 3> shown_{};  // bytes, by stream
   const std::string app_;
   const FollowOptions options_;
   ProgressLine progress_;

@@ -222,6 +222,7 @@ void SimAgent::carry_out(const node::Effect& effect) {
       for (Observer* observer : self.world_.observers()) observer->on_answer(self.index_, answer);
     }
     void operator()(const node::out::AddressChanged&) const {}
+    void operator()(const node::out::MemberGone&) const {}
     void operator()(const node::out::Trace& trace) const {
       for (Observer* observer : self.world_.observers()) observer->on_trace(self.index_, trace.event);
     }

@@ -114,6 +114,12 @@ struct Line {
     return "Persist " + m.key + " (" + number(m.value.size()) + " B) ticket " + number(m.ticket.value());
   }
   std::string operator()(const node::out::Answer& m) const { return "Answer " + number(m.id); }
+  std::string operator()(const node::out::MemberGone& m) const {
+    return "MemberGone " + m.agent.brief() + (m.proven ? " proven" : "");
+  }
+  std::string operator()(const scheduler::out::Journal& m) const {
+    return "Journal task " + number(m.entry.task.value());
+  }
   std::string operator()(const node::out::AddressChanged& m) const {
     return "AddressChanged depth " + number(m.self.path.size());
   }

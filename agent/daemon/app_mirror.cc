@@ -27,27 +27,32 @@ std::size_t size_of(const scheduler::JournalEntry& entry) {
 
 }  // namespace
 
-// A living native of the home region, of those with an interpreter if the program needs one. Different applications get
-// different guardians, and every agent would choose the same for one.
+// A living native of the home region, or, when there is no other, of the one above; of those with an interpreter if the
+// program needs one. Different applications get different guardians, and every agent would choose the same for one.
 std::optional<wire::Address> Daemon::Impl::choose_guardian(AppId app, const AppSpec& spec) const {
   const auto& overlay = node->overlay();
-  const auto& path = overlay.address().path;
-  std::optional<wire::Address> best;
-  std::uint64_t best_score = 0;
-  for (const auto& [id, member] : overlay.members(overlay::Scope::kHome)) {
-    if (id == identity.id() || member.status != overlay::Status::kAlive || path.empty() || member.home != path.back())
-      continue;
-    auto state = scheduler::decode_state(member.state);
-    if (!state) continue;
-    const auto& languages = state->resources.languages;
-    const bool able = std::find(languages.begin(), languages.end(), "python") != languages.end();
-    if (spec.program.ends_with(".py") && !able) continue;
-    const std::uint64_t score = combine64(combine64(app.high(), app.low()), combine64(id.high(), id.low()));
-    if (best && score <= best_score) continue;
-    best = wire::Address{id, path};
-    best_score = score;
+  std::vector<RegionId> path = overlay.address().path;
+  for (const auto scope : {overlay::Scope::kHome, overlay::Scope::kParent}) {
+    if (path.empty()) return std::nullopt;
+    std::optional<wire::Address> best;
+    std::uint64_t best_score = 0;
+    for (const auto& [id, member] : overlay.members(scope)) {
+      const bool native = member.home == path.back() && member.status == overlay::Status::kAlive;
+      if (id == identity.id() || !native) continue;
+      auto state = scheduler::decode_state(member.state);
+      if (!state) continue;
+      const auto& languages = state->resources.languages;
+      const bool able = std::find(languages.begin(), languages.end(), "python") != languages.end();
+      if (spec.program.ends_with(".py") && !able) continue;
+      const std::uint64_t score = combine64(combine64(app.high(), app.low()), combine64(id.high(), id.low()));
+      if (best && score <= best_score) continue;
+      best = wire::Address{id, path};
+      best_score = score;
+    }
+    if (best) return best;
+    path.pop_back();
   }
-  return best;
+  return std::nullopt;
 }
 
 void Daemon::Impl::start_mirror(AppId app, AppSpec spec) {
@@ -105,14 +110,15 @@ void Daemon::Impl::on_mirror_answer(AppId app, std::uint64_t turn, std::size_t s
 void Daemon::Impl::tell_guardian(AppId app, const Mirror& mirror) {
   auto watching = watchers.find(app);
   if (watching == watchers.end() || !mirror.open) return;
-  for (const auto& watcher : watching->second) send_event(watcher.to, guardian_event(app, mirror));
+  for (const auto& watcher : watching->second) send_event(watcher.to, guardian_event(app, mirror, false));
 }
 
-client::Event Daemon::Impl::guardian_event(AppId app, const Mirror& mirror) const {
+client::Event Daemon::Impl::guardian_event(AppId app, const Mirror& mirror, bool moved) const {
   return {"app.guardian", wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()},
                                                            {"agent", mirror.guardian.agent.hex()},
                                                            {"name", agent_name(mirror.guardian.agent.hex())},
-                                                           {"socket", mirror.guardian_socket}})};
+                                                           {"socket", mirror.guardian_socket},
+                                                           {"moved", moved}})};
 }
 
 void Daemon::Impl::on_journal(scheduler::out::Journal&& journal) {
@@ -177,9 +183,17 @@ void Daemon::Impl::end_mirror(AppId app) {
 // Another agent took this one for lost and runs the program itself: what is still here must not be seen.
 void Daemon::Impl::give_up_app(AppId app, const std::string& why) {
   spdlog::warn("application {} is stopped here: {}", app.brief(), why);
-  mirrors.erase(app);
-  watchers.erase(app);
+  move_watchers(app);
   (void)apps->stop(app, Duration{});
+}
+
+// Whoever watches it here is sent to the guardian. Output that was held back is shown there.
+void Daemon::Impl::move_watchers(AppId app) {
+  auto mirror = mirrors.extract(app);
+  auto watching = watchers.extract(app);
+  if (mirror.empty() || watching.empty()) return;
+  const client::Event event = guardian_event(app, mirror.mapped(), true);
+  for (const auto& watcher : watching.mapped()) send_event(watcher.to, event);
 }
 
 void Daemon::Impl::on_mirror_timer() {

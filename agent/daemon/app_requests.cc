@@ -167,7 +167,7 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
     return;
   }
   watchers[*app].push_back(watcher);
-  if (mirror != mirrors.end() && mirror->second.open) send_event(from, guardian_event(*app, mirror->second));
+  if (mirror != mirrors.end() && mirror->second.open) send_event(from, guardian_event(*app, mirror->second, false));
   reactor->set_timer(progress_timer, agent::Reactor::now() + kProgressEvery);
 }
 
@@ -198,6 +198,7 @@ void Daemon::Impl::on_app_exit(const AppState& state) {
   replays.erase(state.app);
   auto it = mirrors.find(state.app);
   if (it == mirrors.end()) return show_exit(state);
+  if (stopping && it->second.open) return move_watchers(state.app);  // its guardian goes on when this agent has left
   it->second.ended = state;
   pump_mirror(state.app);
 }

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "agent/executor/process.h"
+
 namespace shoal::daemon {
 namespace {
 
@@ -31,6 +33,17 @@ struct Pipe {
   int read_end = -1;
   int write_end = -1;
 };
+
+// The command by way of shoal-exec, so that it dies with this process even when that is killed. A name that is looked
+// up in PATH goes without, so that a program that is not there is noticed at once.
+std::vector<std::string> tied_to_this_process(const std::vector<std::string>& command) {
+  const std::string helper = executor::find_exec_helper();
+  if (helper.empty() || command[0].find('/') == std::string::npos || ::access(command[0].c_str(), X_OK) != 0)
+    return command;
+  std::vector<std::string> out{helper, "--parent", std::to_string(::getpid()), "--"};
+  out.insert(out.end(), command.begin(), command.end());
+  return out;
+}
 
 Result<Pipe> make_pipe() {
   std::array<int, 2> ends{};
@@ -108,7 +121,7 @@ Result<> AppRunner::start(const AppStart& start) {
   envp.reserve(pairs.size() + 1);
   for (auto& pair : pairs) envp.push_back(pair.data());
   envp.push_back(nullptr);
-  std::vector<std::string> words = start.command;
+  std::vector<std::string> words = tied_to_this_process(start.command);
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
   for (auto& word : words) argv.push_back(word.data());

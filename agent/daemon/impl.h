@@ -114,7 +114,8 @@ struct Daemon::Impl {
   void open_mirror(AppId app, const wire::Address& guardian);
   void on_mirror_answer(AppId app, std::uint64_t turn, std::size_t safe, Answer answer);
   void tell_guardian(AppId app, const Mirror& mirror);
-  client::Event guardian_event(AppId app, const Mirror& mirror) const;
+  client::Event guardian_event(AppId app, const Mirror& mirror, bool moved) const;
+  void move_watchers(AppId app);
   void on_journal(scheduler::out::Journal&& journal);
   void pump_mirror(AppId app);
   void release_output(AppId app, Mirror& mirror);

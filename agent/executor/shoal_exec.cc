@@ -126,6 +126,11 @@ int main(int argc, char** argv) {
   if (options.cwd != nullptr && ::chdir(options.cwd) != 0) {
     give_up(options, std::string("cannot enter the working directory '") + options.cwd + "': " + ::strerror(errno));
   }
-  ::execvp(argv[program], argv + program);
+  // A path is run as it is; execvp would give what is no program to a shell.
+  if (std::string_view(argv[program]).find('/') != std::string_view::npos) {
+    ::execv(argv[program], argv + program);
+  } else {
+    ::execvp(argv[program], argv + program);
+  }
   give_up(options, why_not_started(argv[program], errno));
 }

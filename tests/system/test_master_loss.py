@@ -3,6 +3,7 @@ middle, the command line that follows the program, and what each task noted on d
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -132,3 +133,44 @@ print(wait_on([slow() for _ in range(40)]), flush=True)
     assert done[0].returncode != 0
     assert "does not do again what it did" in done[0].stderr
     assert "other" in done[0].stderr
+
+
+def test_a_master_that_was_only_silent_gives_way(cluster: Cluster, program, tmp_path: Path) -> None:
+    agents = three_equals(cluster)
+    thread, done = start(agents[0], program(PROGRAM.format(place=str(tmp_path))))
+    wait_until(lambda: len(executions(tmp_path)) >= 100, 60, "a part of it is done")
+    process = agents[0].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(
+            lambda: any(app["state"] == "running" for agent in agents[1:] for app in agent.json("apps")["apps"]),
+            60,
+            "somebody goes on with it",
+        )
+    finally:
+        process.send_signal(signal.SIGCONT)
+    thread.join()
+    assert done[0].stdout.splitlines() == LINES, done[0].stderr
+    assert done[0].returncode == 3
+    wait_until(lambda: agents[0].json("status", timeout=20)["members"] == 3, 30, "it is a member again")
+
+
+def test_an_agent_that_is_stopped_hands_its_program_on(cluster: Cluster, program, tmp_path: Path) -> None:
+    agents = three_equals(cluster)
+    thread, done = start(agents[0], program(PROGRAM.format(place=str(tmp_path))))
+    wait_until(lambda: len(executions(tmp_path)) >= 100, 60, "a part of it is done")
+    assert agents[0].stop() == 0
+    thread.join()
+    assert done[0].stdout.splitlines() == LINES, done[0].stderr
+    assert done[0].returncode == 3
+
+
+def test_an_agent_that_is_alone_in_its_region_has_a_guardian_above(three_levels: Cluster, program, tmp_path: Path) -> None:
+    edge = three_levels.agents["edge-1"]
+    thread, done = start(edge, program(PROGRAM.format(place=str(tmp_path))))
+    wait_until(lambda: len(executions(tmp_path)) >= 250, 60, "half of it is done")
+    edge.kill()
+    thread.join()
+    assert done[0].stdout.splitlines() == LINES, done[0].stderr
+    assert done[0].returncode == 3

@@ -83,6 +83,11 @@ class Following {
       if (!event && event.error().code != Code::kTimeout && !follow_to_guardian(event.error()))
         return lost(event.error());
       if (event && event->body.text_or("app", "") == app_ && on_event(*event)) return ended(*event);
+      if (moved_) {
+        moved_ = false;
+        const Error error{Code::kUnavailable, "the application has moved"};
+        if (!follow_to_guardian(error)) return lost(error);
+      }
       if (options_.task_output && Clock::now() >= next_task_output_) show_task_output();
     }
   }
@@ -159,6 +164,7 @@ class Following {
     } else if (event.topic == "app.guardian") {
       guardian_ = event.body.text_or("socket", "");
       guardian_name_ = event.body.text_or("name", "");
+      moved_ = event.body.bool_or("moved", false);
     } else if (event.topic == "app.progress") {
       progress_.draw(event.body);
     }
@@ -191,6 +197,7 @@ class Following {
   std::unique_ptr<Client> successor_;  // at the guardian
   std::string guardian_;               // its socket, when it is on this host
   std::string guardian_name_;
+  bool moved_ = false;
   std::array<std::int64_t, 3> shown_{};  // bytes, by stream
   const std::string app_;
   const FollowOptions options_;

@@ -147,6 +147,8 @@ void Cluster::carry_out(Agent& agent, std::vector<Output>& outputs) {
       inbox_.emplace_back(agent.name, fetched);
     } else if (auto* reply = std::get_if<out::ToClient>(&output)) {
       agent.replies.push_back(std::move(*reply));
+    } else if (auto* journal = std::get_if<out::Journal>(&output)) {
+      agent.journal.push_back(std::move(journal->entry));
     } else if (auto* answer = std::get_if<out::Answer>(&output)) {
       agent.answers.insert_or_assign(answer->id, std::move(answer->result));
     } else if (auto* changed = std::get_if<out::StateChanged>(&output)) {
@@ -257,7 +259,15 @@ App::App(Cluster& cluster, const std::string& agent, std::uint64_t id)
   client::Hello hello;
   hello.role = "driver";
   hello.name = "test program";
-  cluster_.input(agent_, in::OpenApp{client_, id_, hello});
+  cluster_.input(agent_, in::OpenApp{client_, id_, hello, false, {}});
+}
+
+App::App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay)
+    : cluster_(cluster), agent_(cluster[agent]), id_(0x101, 1), client_(1) {
+  client::Hello hello;
+  hello.role = "driver";
+  hello.name = "test program";
+  cluster_.input(agent_, in::OpenApp{client_, id_, hello, true, std::move(replay)});
 }
 
 FunctionId App::function(const std::string& name, client::TaskOptions options) {

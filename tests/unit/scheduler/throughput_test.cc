@@ -16,7 +16,7 @@ class Loop {
  public:
   Loop() : machine_({AgentId(1, 1), seconds(3), seconds(1), seconds(5), {}}, Rng(1)) {
     step(in::Self{{AgentId(1, 1), {RegionId(1, 1)}}, {2, 8'192, "x86_64", {}, {}}});
-    step(in::OpenApp{ClientId(1), AppId(1, 1), {}});
+    step(in::OpenApp{ClientId(1), AppId(1, 1), {}, false, {}});
     step(in::ClientMessage{ClientId(1), client::Register{FunctionId(1, 1), "noop", "python", Bytes("code"), {}}});
   }
 

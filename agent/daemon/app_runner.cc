@@ -102,7 +102,7 @@ Result<> AppRunner::start(const AppStart& start) {
   driver->state.app = start.app;
   driver->state.name = start.name;
   driver->state.log_path = log_path(start.app);
-  driver->log_fd = ::open(driver->state.log_path.c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+  driver->log_fd = ::open(driver->state.log_path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
   auto out = make_pipe();
   auto err = make_pipe();
   if (!out || !err) return tl::unexpected<Error>(out ? err.error() : out.error());

@@ -10,7 +10,7 @@
 //     --no-new-privs     no setuid programs, no file capabilities
 //     --limit NAME=N     resource limit: core, memory (address space, bytes), files, processes, cpu (seconds)
 //
-// Exits with 127 when PROGRAM could not be started.
+// Exits with 127 when there is no PROGRAM, with 126 when it could not be started, as shells do.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -27,7 +27,8 @@
 
 namespace {
 
-constexpr int kCannotStart = 127;
+constexpr int kCannotStart = 126;
+constexpr int kNotThere = 127;
 
 struct Options {
   pid_t parent = 0;
@@ -36,11 +37,11 @@ struct Options {
   bool no_new_privs = false;
 };
 
-[[noreturn]] void give_up(const Options& options, const std::string& why) {
+[[noreturn]] void give_up(const Options& options, const std::string& why, int code = kCannotStart) {
   const std::string line = why + "\n";
   const int fd = options.status_fd >= 0 ? options.status_fd : STDERR_FILENO;
   [[maybe_unused]] const auto written = ::write(fd, line.data(), line.size());
-  ::_exit(kCannotStart);
+  ::_exit(code);
 }
 
 void set_limit(const Options& options, std::string_view spec) {
@@ -132,5 +133,7 @@ int main(int argc, char** argv) {
   } else {
     ::execvp(argv[program], argv + program);
   }
-  give_up(options, why_not_started(argv[program], errno));
+  const int error = errno;
+  const bool there = error != ENOENT || ::access(argv[program], F_OK) == 0;  // a script whose interpreter is missing is
+  give_up(options, why_not_started(argv[program], error), there ? kCannotStart : kNotThere);
 }

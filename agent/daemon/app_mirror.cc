@@ -6,6 +6,7 @@
 #include "agent/daemon/impl.h"
 #include "protocol/base/hash.h"
 #include "protocol/wire/codec.h"
+#include "scheduler/state.h"
 
 namespace shoal::daemon {
 namespace {

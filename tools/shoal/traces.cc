@@ -34,6 +34,7 @@ std::string pcf_of(const std::map<std::string, int>& functions) {
       "STATES\n0    Idle\n1    Running\n\nSTATES_COLOR\n0    {117,195,255}\n1    {0,0,255}\n\n";
   out += fmt::format("EVENT_TYPE\n0    {}    Function\nVALUES\n0      End\n", kFunctionEvent);
   std::vector<std::pair<int, std::string>> values;
+  values.reserve(functions.size());
   for (const auto& [function, value] : functions) values.emplace_back(value, function);
   std::sort(values.begin(), values.end());
   for (const auto& [value, function] : values) out += fmt::format("{}      {}\n", value, function);
@@ -44,10 +45,8 @@ std::string row_of(const std::map<std::string, std::size_t>& agents, std::size_t
   std::string cpus = fmt::format("LEVEL CPU SIZE {}\n", processors);
   std::string nodes = fmt::format("\nLEVEL NODE SIZE {}\n", agents.size());
   std::string threads = fmt::format("\nLEVEL THREAD SIZE {}\n", processors);
-  std::size_t node = 0;
   for (const auto& [agent, lanes] : agents) {
     nodes += agent + "\n";
-    ++node;
     for (std::size_t lane = 1; lane <= lanes; ++lane) {
       cpus += fmt::format("{}.{}\n", lane, agent);
       threads += fmt::format("{} executor {}\n", agent, lane);

@@ -74,8 +74,8 @@ void Scheduler::Impl::add_task(Master& master, std::uint32_t index) {
   work.master = &master;
   work.task = index;
   work.app = master.app();
-  work.priority = master.options(task).priority;
   const client::TaskOptions& how = master.options(task);
+  work.priority = how.priority;
   if (task.options || task.only != kNone || how.is_distributed) {
     Demand demand;
     if (auto parsed = parse_demand(how.constraints)) demand = *parsed;

@@ -2,7 +2,6 @@
 // which reads what the task reads and whose results nobody sees. Barriers wait for all of them.
 #include <algorithm>
 
-#include "protocol/base/check.h"
 #include "scheduler/master.h"
 
 namespace shoal::scheduler {

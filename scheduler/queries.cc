@@ -45,6 +45,7 @@ Dynamic app_row(const Master& master, const std::string& state, Instant now, Ins
   row["retried"] = counts.retried;
   row["lost_attempts"] = counts.lost;
   row["recomputed"] = counts.recomputed;
+  row["replayed"] = counts.replayed;
   Dynamic::Map by_agent;
   for (const auto& [agent, done] : counts.by_agent) by_agent[agents.id(agent).hex()] = done;
   row["by_agent"] = std::move(by_agent);

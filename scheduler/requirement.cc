@@ -66,8 +66,8 @@ std::optional<std::uint64_t> thousandths(std::string_view text) {
   if (!whole) return std::nullopt;
   if (dot == std::string_view::npos) return *whole * 1000;
   std::string decimals(text.substr(dot + 1));
-  if (!digits(decimals)) return std::nullopt;
-  decimals.resize(3, '0');
+  if (decimals.empty() || decimals.find_first_not_of("0123456789") != std::string::npos) return std::nullopt;
+  decimals.resize(3, '0');  // programs compute sizes: 1/3 has sixteen places
   return *whole * 1000 + *digits(decimals);
 }
 

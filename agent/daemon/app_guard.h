@@ -20,7 +20,6 @@
 
 #include "agent/daemon/app_runner.h"
 #include "protocol/base/id.h"
-#include "protocol/base/time.h"
 #include "protocol/wire/address.h"
 #include "scheduler/journal.h"
 
@@ -69,7 +68,7 @@ struct Guarded {
   AgentId master;
   AppSpec spec;
   std::vector<scheduler::JournalEntry> entries;
-  std::size_t bytes = 0;
+  std::size_t received = 0;  // bytes of batches
 };
 
 // A batch of journal entries on its way.

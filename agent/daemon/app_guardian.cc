@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "agent/daemon/impl.h"
 #include "protocol/wire/codec.h"
@@ -11,8 +10,8 @@ namespace shoal::daemon {
 namespace {
 
 constexpr std::size_t kGuardedMax = 1000;
-constexpr std::size_t kGuardedBytesMax = 64U << 20;  // of one application
-constexpr Duration kDoubt = seconds(4);              // a master that is only silent has given up its leases after this
+constexpr std::size_t kReceivedMax = 128U << 20;  // of one application: twice what a master sends, for what comes again
+constexpr Duration kDoubt = seconds(4);           // a master that is only silent has given up its leases after this
 
 Result<AppId> app_in(const wire::Dynamic& params) {
   if (auto app = AppId::from_hex_text(params.text_or("app", ""))) return *app;
@@ -55,8 +54,8 @@ void Daemon::Impl::request_guard_append(const Requester& from, const Params& par
   auto batch = wire::decode<JournalBatch>(*bytes);
   const auto first = static_cast<std::size_t>(std::max<std::int64_t>(0, params.int_or("first", 0)));
   Guarded& app_guarded = it->second;
-  app_guarded.bytes += bytes->size();
-  if (!batch || first > app_guarded.entries.size() || app_guarded.bytes > kGuardedBytesMax * 2) {
+  app_guarded.received += bytes->size();
+  if (!batch || first > app_guarded.entries.size() || app_guarded.received > kReceivedMax) {
     reply(from, fail(Code::kInvalid, "the journal does not go on where it stopped, or is too large"));
     return;
   }
@@ -87,14 +86,14 @@ void Daemon::Impl::on_master_gone(AgentId agent, bool proven) {
 void Daemon::Impl::on_guard_timer() {
   const Instant now = agent::Reactor::now();
   const auto& members = node->overlay().members(overlay::Scope::kHome);
+  const bool isolated = node->overlay().isolated();  // then it may be the master's side that goes on
   std::vector<AgentId> lost;
   for (auto it = doubted_masters.begin(); it != doubted_masters.end();) {
     auto member = members.find(it->first);
     const bool back = member != members.end() && member->second.status == overlay::Status::kAlive;
     if (back) {
       it = doubted_masters.erase(it);
-    } else if (it->second > now ||
-               node->overlay().isolated()) {  // cut off: it may be this side that is the smaller one
+    } else if (it->second > now || isolated) {
       ++it;
     } else {
       lost.push_back(it->first);

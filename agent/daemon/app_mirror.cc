@@ -170,6 +170,15 @@ void Daemon::Impl::release_output(AppId app, Mirror& mirror) {
   }
 }
 
+// Bytes at the end of the driver's log that nobody is to see yet.
+std::size_t Daemon::Impl::held_back(AppId app) const {
+  std::size_t bytes = 0;
+  if (auto it = mirrors.find(app); it != mirrors.end()) {
+    for (const auto& part : it->second.held) bytes += part.text.size();
+  }
+  return bytes;
+}
+
 // Everything that waits is shown: there is no guardian to wait for.
 void Daemon::Impl::end_mirror(AppId app) {
   auto ended = mirrors.extract(app);

@@ -150,16 +150,13 @@ void Daemon::Impl::request_app_attach(const Requester& from, const Params& param
   }
   // What it wrote before somebody watched comes first; what is held back for the guardian comes when it is released.
   auto mirror = mirrors.find(*app);
-  std::size_t held_back = 0;
-  if (mirror != mirrors.end()) {
-    for (const auto& part : mirror->second.held) held_back += part.text.size();
-  }
+  const std::size_t unsafe = held_back(*app);
   std::size_t offset = 0;
   for (std::size_t before = 1; before != offset;) {
     before = offset;
     offset = apps->read(
         *app, offset, kReplayBytes, [&](int stream, std::string_view text) { show_to(watcher, *app, stream, text); },
-        held_back);
+        unsafe);
   }
   const bool ends = mirror != mirrors.end() && mirror->second.ended.has_value();
   if (!state->running && !ends) {

@@ -119,6 +119,7 @@ struct Daemon::Impl {
   void on_journal(scheduler::out::Journal&& journal);
   void pump_mirror(AppId app);
   void release_output(AppId app, Mirror& mirror);
+  std::size_t held_back(AppId app) const;
   void end_mirror(AppId app);
   void give_up_app(AppId app, const std::string& why);
   void on_mirror_timer();

@@ -44,12 +44,16 @@ void Daemon::Impl::request_app_logs(const Requester& from, const Params& params)
     return;
   }
   const AppState* state = apps->find(*app);
-  const bool running = state != nullptr && state->running;  // before reading: what comes later is asked for again
+  // Before reading: what comes later is asked for again.
+  const bool running = (state != nullptr && state->running) || mirrors.contains(*app);
   const auto offset = static_cast<std::size_t>(std::max<std::int64_t>(0, params.int_or("offset", 0)));
   wire::Dynamic::Array parts;
-  const std::size_t end = apps->read(*app, offset, kDriverPartBytes, [&](int stream, std::string_view text) {
-    parts.emplace_back(wire::Dynamic::Map{{"stream", stream}, {"text", Bytes(text)}});
-  });
+  const std::size_t end = apps->read(
+      *app, offset, kDriverPartBytes,
+      [&](int stream, std::string_view text) {
+        parts.emplace_back(wire::Dynamic::Map{{"stream", stream}, {"text", Bytes(text)}});
+      },
+      held_back(*app));
   reply(from, wire::Dynamic(wire::Dynamic::Map{
                   {"app", app->hex()}, {"parts", std::move(parts)}, {"offset", end}, {"running", running}}));
 }

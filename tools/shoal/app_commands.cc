@@ -262,6 +262,7 @@ int run_apps(Context& context) {
                         {"retried", "retried", Show::kPlain, true},
                         {"lost_attempts", "lost", Show::kPlain, true},
                         {"recomputed", "recomputed", Show::kPlain, true},
+                        {"replayed", "replayed", Show::kPlain, true},
                         {"error", "error", Show::kPlain, true}},
                        "app"},
                       "app.list");

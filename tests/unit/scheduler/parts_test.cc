@@ -132,6 +132,7 @@ TEST(Demand, DecimalsWithoutFloatingPoint) {
   EXPECT_EQ(thousandths("1.5"), 1'500u);
   EXPECT_EQ(thousandths("0.0019"), 1u);
   EXPECT_EQ(thousandths("12"), 12'000u);
+  EXPECT_EQ(thousandths("0.3333333333333333333333"), 333u);
   for (const char* bad : {"", ".", "1.", ".5", "-1", "1e3", "1,5", "99999999999999999999", " 1"})
     EXPECT_FALSE(thousandths(bad)) << bad;
 }

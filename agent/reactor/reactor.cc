@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +18,8 @@ namespace shoal::agent {
 namespace {
 
 constexpr std::size_t kEventsPerTurn = 256;
+// For so long after an event the loop looks again instead of sleeping, and lets others run in between.
+constexpr Duration kAwake = microseconds(50);
 constexpr std::int64_t kWaitMaxUs = 3600LL * 1000 * 1000;  // an hour: far from every overflow
 
 std::uint64_t key_of(int fd, std::uint32_t generation) {
@@ -178,21 +181,29 @@ void Reactor::run_hooks() {
   }
 }
 
-void Reactor::wait(Instant until, std::vector<epoll_event>& events) {
+std::size_t Reactor::wait(Instant until, std::vector<epoll_event>& events) {
+  const int room = static_cast<int>(events.size());
   int count = 0;
-  const Instant at = now();
+  Instant at = now();
+  // What follows an event is often close behind it, and to be woken takes longer than to look: see kAwake.
+  while ((count = ::epoll_wait(epoll_fd_, events.data(), room, 0)) == 0 && at < awake_until_ && at < until) {
+    ::sched_yield();
+    at = now();
+  }
+  if (count == 0 && at < until) count = sleep(at, until, events);
+  return static_cast<std::size_t>(std::max(count, 0));
+}
+
+int Reactor::sleep(Instant at, Instant until, std::vector<epoll_event>& events) {
+  const int room = static_cast<int>(events.size());
   const std::int64_t left = until == Instant::never() ? -1 : std::clamp<std::int64_t>(until.us - at.us, 0, kWaitMaxUs);
   if (precise_wait_) {
     timespec timeout{static_cast<time_t>(left / 1'000'000), static_cast<long>(left % 1'000'000 * 1000)};
-    count = ::epoll_pwait2(epoll_fd_, events.data(), static_cast<int>(events.size()), left < 0 ? nullptr : &timeout,
-                           nullptr);
-    if (count < 0 && errno == ENOSYS) precise_wait_ = false;  // before Linux 5.11: milliseconds, rounded up
+    const int count = ::epoll_pwait2(epoll_fd_, events.data(), room, left < 0 ? nullptr : &timeout, nullptr);
+    if (count >= 0 || errno != ENOSYS) return count;
+    precise_wait_ = false;  // before Linux 5.11: milliseconds, rounded up
   }
-  if (!precise_wait_) {
-    count = ::epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()),
-                         left < 0 ? -1 : static_cast<int>((left + 999) / 1000));
-  }
-  events.resize(static_cast<std::size_t>(std::max(count, 0)));
+  return ::epoll_wait(epoll_fd_, events.data(), room, left < 0 ? -1 : static_cast<int>((left + 999) / 1000));
 }
 
 std::size_t Reactor::dispatch(const epoll_event& event) {
@@ -243,9 +254,10 @@ std::size_t Reactor::run_once(Instant until) {
   // Taken out of the member, so that a callback may run a nested turn.
   std::vector<epoll_event> events = std::move(events_);
   events.resize(kEventsPerTurn);
-  wait(wake, events);
+  const std::size_t count = wait(wake, events);
   std::size_t ran = 0;
-  for (const epoll_event& event : events) ran += dispatch(event);
+  for (std::size_t i = 0; i < count; ++i) ran += dispatch(events[i]);
+  if (count > 0) awake_until_ = now() + kAwake;
   ran += run_timers();
   ran += run_posted();
   events_ = std::move(events);

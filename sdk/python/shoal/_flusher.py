@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 FLUSH_AFTER_S = 0.001
+_IDLE_ROUNDS = 20  # it looks around for so long before it sleeps: waking it costs more than a look
 
 
 class Flusher:
@@ -24,7 +25,8 @@ class Flusher:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="shoal-flusher", daemon=True)
                 self._thread.start()
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def forget_thread(self) -> None:
         """In a forked child, where the thread does not exist."""
@@ -32,17 +34,19 @@ class Flusher:
 
     def _run(self) -> None:
         pause = threading.Event()
+        idle = 0
         while True:
-            self._wake.wait()
+            if idle >= _IDLE_ROUNDS:
+                self._wake.wait()
             pause.wait(FLUSH_AFTER_S)
             with self._lock:
                 senders, self._senders = self._senders, []
                 self._wake.clear()
+            idle = 0 if senders else idle + 1
             kept = [sender for sender in senders if self._flush(sender)]
             if kept:
                 with self._lock:
                     self._senders += kept
-                self._wake.set()
 
     @staticmethod
     def _flush(sender: Any) -> bool:

@@ -34,7 +34,9 @@ def _values_in_python(results: list[list], general: Callable[[list], Any]) -> li
     return [general(result) for result in results]
 
 
-_values: Callable[[list[list], Callable[[list], Any]], list[Any]] = _values_in_python if native is None else native.values
+# The values of the results in a message of kind VALUES, which are packed where the connection is native.
+_values: Callable[[Any, Callable[[list], Any]], list[Any]] = _values_in_python if native is None else native.values
+_results: Callable[[Any], list[list]] = list if native is None else native.unpack
 
 
 class Tracked:
@@ -212,28 +214,33 @@ class Session:
     # ---- data ----
     def wait(self, data: list[int], files: list[str]) -> list[list]:
         """Waits until all are final: one ValueResult for each, in order."""
-        requests = []
-        for start in range(0, max(len(data), 1), WAIT_DATA_MAX):
-            number = self._new_request()
-            part = data[start : start + WAIT_DATA_MAX]
-            self.add_message(Kind.WAIT, [number, part, files if start == 0 else []])
-            requests.append(number)
-        answers = [self._await(number)[1] for number in requests]
-        if len(answers) == 1:
-            return answers[0]
         # Files were asked for with the first part and come after its data.
-        first = answers[0]
-        results = first[:WAIT_DATA_MAX]
-        for answer in answers[1:]:
-            results += answer
-        return results + first[WAIT_DATA_MAX:]
+        first, *others = [_results(answer) for answer in self._answers(data, files)]
+        return [*first[:WAIT_DATA_MAX], *(result for answer in others for result in answer), *first[WAIT_DATA_MAX:]]
+
+    def _answers(self, data: list[int], files: list[str]) -> list[Any]:
+        """Waits in parts that the agent takes: what it said of each, packed or not (see Connection)."""
+        requests = []
+        with self.lock:
+            for start in range(0, max(len(data), 1), WAIT_DATA_MAX):
+                number = self._new_request()
+                part = data[start : start + WAIT_DATA_MAX]
+                self.add_message(Kind.WAIT, [number, part, files if start == 0 else []])
+                requests.append(number)
+        return [self._await(number)[1] for number in requests]
 
     def wait_on_data(self, data: list[int], cancelled: Any = None) -> list[Any]:
         """The values of `data`; raises the first failure among them. With `cancelled`, that is what cancelled ones give."""
-        results = self.wait(data, [])
-        if cancelled is None:
-            return _values(results, self._value)
-        return _values(results, lambda r: cancelled if r[1] == Code.CANCELLED else self._value(r))
+        general = self._value
+        if cancelled is not None:
+
+            def general(result: list) -> Any:
+                return cancelled if result[1] == Code.CANCELLED else self._value(result)
+
+        values: list[Any] = []
+        for answer in self._answers(data, []):
+            values += _values(answer, general)
+        return values
 
     def _value(self, result: list) -> Any:
         _, code, message, value, error = result[:5]

@@ -107,12 +107,14 @@ class Task(Declaration):
         self._session = session
 
     def _call_natively(self, session: Any, args: tuple, hints: list[Any]) -> Any:
-        """Submits a call of plain values with at most one result; MISSING when it is of another kind."""
+        """Submits a call of plain values and futures with at most one result; MISSING when it is of another kind."""
         if not self._signature.min_positional <= len(args) <= self._signature.max_positional:
             return MISSING
         with session.lock:
             datum = session._datum + 1 if hints else 0
-            call = native.pack_call(session.tasks + 1, self._function_part, args, datum, session.inline_max)
+            call = native.pack_call(
+                session.tasks + 1, self._function_part, args, datum, session.inline_max, Future, session
+            )
             if call is None:
                 return MISSING
             session.add_packed_call(call)

@@ -6,6 +6,7 @@ until its own answer is there, the others sleep on a condition.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import threading
@@ -14,11 +15,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from shoal import _codec
-from shoal._protocol import FRAME_MAX
+from shoal._native import native
+from shoal._protocol import FRAME_MAX, Kind
 from shoal.errors import AgentConnectionError
 
 _RECEIVE_BYTES = 256 << 10
 _SLOW_WAIT_S = 0.001
+_TIMEOUT_MAX_MS = (1 << 31) - 1  # what poll() takes
+_READABLE, _OTHER_READABLE = 1, 2
 
 
 class WaitHook(Protocol):
@@ -37,6 +41,34 @@ class WaitHook(Protocol):
         """The wait is over (only after enter)."""
 
 
+class _Channel:
+    """The twin of native.Channel: decoded frames from a socket. Messages of all kinds are wholly decoded."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._reader = _codec.FrameReader(FRAME_MAX)
+
+    def receive(self) -> list[Any]:
+        """Reads once what is there. EOFError at the end of the stream, OSError, ValueError when it is not ours."""
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return []
+        if not data:
+            raise EOFError("it closed the connection")
+        return self._reader.feed(data)
+
+    def wait(self, timeout_ms: int, other: int) -> int:
+        """Waits until it or the descriptor `other` (-1: none) is readable: the sum of _READABLE and _OTHER_READABLE."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        if other >= 0:
+            poller.register(other, select.POLLIN)
+        own = self._socket.fileno()
+        ready = poller.poll(None if timeout_ms < 0 else timeout_ms)
+        return sum(_READABLE if descriptor == own else _OTHER_READABLE for descriptor, _ in ready)
+
+
 class Connection:
     """Frames over the agent's socket. Thread-safe."""
 
@@ -48,7 +80,11 @@ class Connection:
         self._turn = threading.Condition(threading.Lock())
         self._reading = False
         self._sleepers = 0  # threads that wait while another one reads
-        self._reader = _codec.FrameReader(FRAME_MAX)
+        self._channel: Any = (
+            _Channel(self._socket)
+            if native is None
+            else native.Channel(self._socket.fileno(), FRAME_MAX, int(Kind.VALUES))  # their results: native.values
+        )
         self._lost: str | None = None
 
     def fileno(self) -> int:
@@ -78,28 +114,27 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Hands `data` (whole frames) to the kernel. While the agent does not take it, what it sends is read."""
         with self._send_lock:
-            view = memoryview(data)
-            while view:
+            rest: Any = data
+            while True:
                 self._check()
                 try:
-                    view = view[self._socket.send(view) :]
+                    sent = self._socket.send(rest)
                 except (BlockingIOError, InterruptedError):
                     self._wait_writable()
+                    continue
                 except OSError as error:
                     raise self._gone(str(error)) from None
+                if sent == len(rest):
+                    return
+                rest = memoryview(rest)[sent:]
 
     def receive(self) -> None:
         """Reads once what is there and dispatches it. For the thread whose turn it is (see wait_until)."""
+        self._check()
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
+            frames = self._channel.receive()
+        except (OSError, EOFError) as error:
             raise self._gone(str(error)) from None
-        if not data:
-            raise self._gone("it closed the connection")
-        try:
-            frames = self._reader.feed(data)
         except Exception as error:
             raise self._gone(f"it sent something that is not a message: {error}") from error
         for kind, message in frames:
@@ -152,17 +187,12 @@ class Connection:
                 hook.leave()
 
     def _poll(self, timeout: float | None, hook: WaitHook | None) -> bool:
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        if hook is not None:
-            poller.register(hook.fileno(), select.POLLIN)
-        ready = poller.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        own = self._socket.fileno()
-        for descriptor, _ in ready:
-            if descriptor == own:
-                self.receive()
-            elif hook is not None:
-                hook.service()
+        timeout_ms = -1 if timeout is None else min(_TIMEOUT_MAX_MS, math.ceil(max(0.0, timeout) * 1000))
+        ready = self._channel.wait(timeout_ms, -1 if hook is None else hook.fileno())
+        if ready & _READABLE:
+            self.receive()
+        if hook is not None and ready & _OTHER_READABLE:
+            hook.service()
         return bool(ready)
 
     def _wait_writable(self) -> None:

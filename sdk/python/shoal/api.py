@@ -34,6 +34,8 @@ def wait_on(*values: Any, mode: str = "rw", cancelled_is_none: bool = False) -> 
         raise ValueError(f"mode={mode!r}: it is 'r' or 'rw'")
     session = _runtime.attach()
     if session is not None:
+        if len(values) == 1 and type(values[0]) is Future and values[0]._session is session and not cancelled_is_none:
+            return values[0].result()
         values = tuple(_Wait(session, mode, CANCELLED if cancelled_is_none else None).resolve(values))
     return values[0] if len(values) == 1 else list(values)
 

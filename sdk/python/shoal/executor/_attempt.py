@@ -18,6 +18,7 @@ from shoal.errors import COMPSsException, ShoalError, TaskTimeoutError, pack_err
 # Argument{direction, kind, value, items, name}
 _DIRECTION, _KIND, _VALUE, _ITEMS, _NAME = range(5)
 _WRITING = frozenset(int(direction) for direction in WRITING)
+_ARGUMENTS_MAX = 16  # of a common attempt
 _PATHS = frozenset(int(kind) for kind in PATH_KINDS)
 
 
@@ -231,26 +232,31 @@ def _run_in_python(
 ) -> bytes | None:
     """The twin of native.run."""
     count = len(arguments)
-    if count > 2:
+    if count > _ARGUMENTS_MAX:
         return None
+    wanted = count > 0 and arguments[-1][_NAME] == "$0"
+    given = arguments[:-1] if wanted else arguments
     args: Any = ()
     kwargs: dict[str, Any] = {}
-    results = count
-    if count and arguments[0][_NAME] == RECORD_NAME:
-        if arguments[0][_VALUE][0] != 1:
+    if given and given[0][_NAME] == RECORD_NAME:
+        if len(given) > 1 or given[0][_VALUE][0] != 1:
             return None
-        results -= 1
-        if results and arguments[1][_NAME] != "$0":
-            return None
-        args, kwargs, writes = _serialize.loads(arguments[0][_VALUE][1][0])
+        args, kwargs, writes = _serialize.loads(given[0][_VALUE][1][0])
         if writes:
             return None
-    elif count and (count > 1 or arguments[0][_NAME] != "$0"):
+    elif all(a[_DIRECTION] == Direction.IN and a[_KIND] <= AccessKind.DATUM and _is_small(a[_VALUE]) for a in given):
+        args = [_serialize.loads(a[_VALUE][1][0]) for a in given]
+    else:
         return None
-    return general(call(*args, **kwargs), results > 0)
+    return general(call(*args, **kwargs), wanted)
 
 
-# The packed outputs of the common case: inline arguments that are not tracked, at most one result. None, before anything
+def _is_small(value: list) -> bool:
+    """An inline value without out-of-band buffers: its bytes 6 and 7 count them."""
+    return value[0] == 1 and value[1][0][5:8] == b"\0\0\0"
+
+
+# The packed outputs of the common case: inline arguments that are only read, at most one result. None, before anything
 # was called, when the attempt is of another kind. `general` packs results of any kind.
 run_simple: Callable[[Callable, list, int, Any, Callable[[Any, bool], bytes]], bytes | None] = (
     _run_in_python if native is None else native.run

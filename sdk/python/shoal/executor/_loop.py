@@ -19,12 +19,13 @@ from typing import Any, NoReturn
 
 from shoal import _codec, _options, _runtime, _serialize
 from shoal._flusher import flusher
+from shoal._native import native
 from shoal._protocol import PROTOCOL_VERSION, Kind, Outcome
 from shoal._session import Session
 from shoal._transport import Connection
 from shoal.errors import AgentConnectionError, request_error
 from shoal.executor._attempt import Attempt, Interrupt, LoadedFunction, Place, failure, pack_result, run_simple
-from shoal.executor._process import Signals, StandardStreams
+from shoal.executor._process import Signals, StandardStreams, getsignal
 
 _DONE_MAX = 64
 _FLUSH_AFTER_NS = 1_000_000
@@ -70,7 +71,16 @@ class Executor:
             }
         )
         self._forked = False
+        self._runner = self._make_runner()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
+
+    def _make_runner(self) -> Any:
+        if native is None:
+            return None
+        return native.Runner(
+            self, self._queue, self._functions, self._cancelled, _runtime, self._streams, self._signals.handlers, getsignal,
+            self._pack_result, os.fsencode(self._home), self._inline_max,
+        )  # fmt: skip
 
     # ---- the loop ----
     def run(self) -> None:
@@ -81,11 +91,26 @@ class Executor:
                 self._flush()
                 self._connection.wait_until(lambda: bool(queue))
             while queue:
-                self._attempt(queue.popleft())
+                self._run_some()
                 if len(self._done) >= _DONE_MAX or time.perf_counter_ns() - self._first_done_ns > _FLUSH_AFTER_NS:
                     self._flush()
                     if queue:
                         self._connection.receive()  # cancellations of what is still queued
+
+    def _run_some(self) -> None:
+        """One attempt at least: a row of common ones where there is a runner for them."""
+        if self._runner is None:
+            self._attempt(self._queue.popleft())
+            return
+        try:
+            message = self._runner.run()
+        except BaseException as error:
+            assert self._running is not None
+            function = self._functions[self._running[4]]
+            self._end(function, self._failed(error, function, None, self._runner.begun()), self._runner.begun())
+            return
+        if message is not None:
+            self._attempt(message)
 
     def _attempt(self, message: list) -> None:
         number, _, _, _, function_id, arguments, timeout_ms = message[:7]
@@ -125,26 +150,51 @@ class Executor:
                     self._deadline_ns = math.inf
                     signal.setitimer(signal.ITIMER_REAL, 0)
             run_us = (time.perf_counter_ns() - begin) // 1000
-            damage = self._streams.settle(thorough=run_us > _SLOW_US)
-            if damage is not None:
-                raise RuntimeError(damage)
+            self._settle_streams(thorough=run_us > _SLOW_US)
             packed = _codec.pack_done(number, outputs, run_us)
         except BaseException as error:
-            if self._forked:
-                self._end_forked(error)
-            if self._connection.lost and isinstance(error, AgentConnectionError):
-                raise
-            self._streams.settle(thorough=True)
-            run_us = (time.perf_counter_ns() - begin) // 1000
-            packed = self._failure(error, function, attempt, run_us)
-        finally:
-            self._running = _runtime.attempt = None
-            if _runtime.current is not None:
-                self._close_session()
-            self._go_home()
-            self._signals.settle()
-        function.last_us = run_us
+            packed = self._failed(error, function, attempt, begin)
+        self._end(function, packed, begin)
+
+    def _failed(self, error: BaseException, function: LoadedFunction, attempt: Attempt | None, begin: int) -> bytes:
+        """The report of the running attempt's failure. Raises when there is nobody left to report to."""
+        self._interruptible = self._interrupt = False
+        if self._forked:
+            self._end_forked(error)
+        if self._connection.lost and isinstance(error, AgentConnectionError):
+            raise error
+        self._streams.settle(thorough=True)
+        return self._failure(error, function, attempt, (time.perf_counter_ns() - begin) // 1000)
+
+    def _end(self, function: LoadedFunction, packed: bytes, begin: int) -> None:
+        """The running attempt is over: what it left behind in this process goes, and its report is due."""
+        self._running = _runtime.attempt = None
+        if _runtime.current is not None:
+            self._close_session()
+        self._go_home()
+        self._signals.settle()
+        function.last_us = (time.perf_counter_ns() - begin) // 1000
         self._report(packed)
+
+    # ---- what the runner leaves to Python ----
+    def _end_nested(self) -> None:
+        """The running attempt made tasks of its own."""
+        assert _runtime.current is not None
+        _runtime.current.settle()
+        self._interruptible = self._interrupt = False
+        self._close_session()
+
+    def _settle_streams(self, *, thorough: bool = False) -> None:
+        """RuntimeError when the task closed a standard stream, which is then open again."""
+        damage = self._streams.settle(thorough=thorough)
+        if damage is not None:
+            raise RuntimeError(damage)
+
+    def _settle_streams_thoroughly(self) -> None:
+        self._settle_streams(thorough=True)
+
+    def _settle_signals(self) -> None:
+        self._signals.settle()
 
     def _failure(self, error: BaseException, function: LoadedFunction, attempt: Attempt | None, run_us: int) -> bytes:
         """The report of the running attempt's failure."""

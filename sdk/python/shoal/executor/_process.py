@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from _signal import getsignal as _getsignal  # the one of `signal` makes enums of it, at ten times the cost
+from _signal import getsignal  # the one of `signal` makes enums of it, at ten times the cost
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -72,11 +72,11 @@ class Signals:
     def __init__(self, handlers: dict[signal.Signals, Any]) -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        self._handlers = [(int(number), _getsignal(number)) for number in handlers]
+        self.handlers = [(int(number), getsignal(number)) for number in handlers]
 
     def settle(self) -> None:
         """Puts back what the task changed; an alarm that it set goes with its handler."""
-        for number, handler in self._handlers:
-            if _getsignal(number) is not handler:
+        for number, handler in self.handlers:
+            if getsignal(number) is not handler:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(number, handler)

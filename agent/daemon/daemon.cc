@@ -190,6 +190,7 @@ Result<> Daemon::Impl::open() {
   progress_timer = reactor->add_timer([this] { tell_progress(); });
   mirror_timer = reactor->add_timer([this] { on_mirror_timer(); });
   guard_timer = reactor->add_timer([this] { on_guard_timer(); });
+  spare_timer = reactor->add_timer([this] { values->release_spares(); });
   reactor->set_timer(renewal_timer, started + seconds(60));
   for (auto& watched :
        std::initializer_list<std::pair<int, void (Impl::*)()>>{{engine->event_fd(), &Impl::on_engine_events},

@@ -250,6 +250,7 @@ struct Daemon::Impl {
   agent::Reactor::TimerId progress_timer = 0;
   agent::Reactor::TimerId mirror_timer = 0;
   agent::Reactor::TimerId guard_timer = 0;
+  agent::Reactor::TimerId spare_timer = 0;
 
   std::vector<storage::KeyValue> persist_batch;
   std::vector<Ticket> persist_tickets;

@@ -16,6 +16,7 @@ namespace shoal::daemon {
 namespace {
 
 constexpr std::string_view kObjectPrefix = "object/";
+constexpr Duration kSpareFor = seconds(10);  // after the last one was added
 
 std::optional<ObjectId> object_of(std::string_view key) {
   if (!key.starts_with(kObjectPrefix)) return std::nullopt;
@@ -105,7 +106,7 @@ void Daemon::Impl::on_packed(const std::string& key, const std::string& archive,
 }
 
 void Daemon::Impl::drop_value(const std::string& key) {
-  values->drop(key);
+  if (values->drop(key)) reactor->set_timer(spare_timer, agent::Reactor::now() + kSpareFor);
   auto known = archives.find(key);
   if (known == archives.end()) return;
   if (known->second.ready) ::unlink(known->second.path.c_str());

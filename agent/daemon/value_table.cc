@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 #include <utility>
 
 #include "protocol/base/id.h"
@@ -68,6 +70,29 @@ void sweep_siblings(const fs::path& arena) {
   }
 }
 
+constexpr std::string_view kSpares = "/spare";  // below the arena: files named "<bytes>.<number>"
+constexpr std::uint64_t kSpareBytesMin = 1U << 20;
+constexpr std::uint64_t kSpareBytesMax = 256U << 20;  // of all together
+constexpr std::size_t kSpareFilesMax = 16;
+
+struct Spare {
+  std::uint64_t bytes = 0;
+  std::string path;
+};
+
+std::vector<Spare> spares_in(const std::string& arena) {
+  std::vector<Spare> found;
+  std::error_code error;
+  for (fs::directory_iterator it(arena + std::string(kSpares), error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    std::uint64_t bytes = 0;
+    std::from_chars(name.data(), name.data() + name.size(), bytes);
+    found.push_back({bytes, it->path().string()});
+  }
+  std::sort(found.begin(), found.end(), [](const Spare& a, const Spare& b) { return a.bytes < b.bytes; });
+  return found;
+}
+
 constexpr int kLockTries = 100;  // each lost to a sweep by another agent that starts
 
 }  // namespace
@@ -83,6 +108,7 @@ Result<ValueTable> ValueTable::open(std::string arena_dir, std::string files_dir
     if (auto made = make_directories(arena_dir); !made) return tl::unexpected<Error>(made.error());
     lock = lock_directory(arena_dir);
   }
+  if (auto made = make_directories(arena_dir + std::string(kSpares)); !made) return tl::unexpected<Error>(made.error());
   std::error_code ignored;
   fs::permissions(arena_dir, fs::perms::owner_all, ignored);
   sweep_siblings(arena_dir);
@@ -97,7 +123,8 @@ ValueTable::ValueTable(ValueTable&& other) noexcept
       lock_(std::move(other.lock_)),
       files_dir_(std::move(other.files_dir_)),
       values_(std::move(other.values_)),
-      created_(other.created_) {}
+      created_(other.created_),
+      spared_(other.spared_) {}
 
 ValueTable::~ValueTable() {
   if (arena_dir_.empty()) return;
@@ -119,11 +146,53 @@ const client::Value* ValueTable::find(const std::string& key) const {
   return it == values_.end() ? nullptr : &it->second;
 }
 
-void ValueTable::drop(const std::string& key) {
+bool ValueTable::drop(const std::string& key) {
   auto it = values_.find(key);
-  if (it == values_.end()) return;
-  discard(it->second);
+  if (it == values_.end()) return false;
+  const bool spared = keep_as_spare(it->second);
+  if (!spared) discard(it->second);
   values_.erase(it);
+  return spared;
+}
+
+// Whoever maps a file of the arena holds a shared lock on it for as long as the mapping lives, so the exclusive one is
+// had only where no reader is left; a reader that came too late finds that the name is gone.
+bool ValueTable::keep_as_spare(const client::Value& value) {
+  const auto* shared = std::get_if<client::Shared>(&value);
+  if (shared == nullptr || shared->bytes < kSpareBytesMin || !is_plain_name(shared->name)) return false;
+  const std::string path = arena_dir_ + "/" + shared->name;
+  const executor::Fd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info = {};
+  if (!fd.valid() || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 1) return false;
+  const auto bytes = static_cast<std::uint64_t>(info.st_size);
+  const std::vector<Spare> spares = spares_in(arena_dir_);
+  const std::uint64_t held = std::accumulate(spares.begin(), spares.end(), bytes,
+                                             [](std::uint64_t sum, const Spare& spare) { return sum + spare.bytes; });
+  if (spares.size() >= kSpareFilesMax || held > kSpareBytesMax) return false;
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return false;
+  const std::string spare = fmt::format("{}{}/{}.{}", arena_dir_, kSpares, bytes, ++spared_);
+  return ::rename(path.c_str(), spare.c_str()) == 0;
+}
+
+// The smallest spare that is large enough, else the largest, as `path`: its descriptor; -1 when there is none.
+int ValueTable::take_spare(const std::string& path, std::uint64_t bytes) const {
+  if (bytes < kSpareBytesMin) return -1;
+  const std::vector<Spare> spares = spares_in(arena_dir_);
+  if (spares.empty()) return -1;
+  auto best = std::find_if(spares.begin(), spares.end(), [&](const Spare& spare) { return spare.bytes >= bytes; });
+  if (best == spares.end()) --best;
+  if (::rename(best->path.c_str(), path.c_str()) != 0) return -1;  // a client was faster
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd >= 0 && ::ftruncate(fd, static_cast<off_t>(bytes)) == 0) return fd;
+  if (fd >= 0) ::close(fd);
+  ::unlink(path.c_str());
+  return -1;
+}
+
+bool ValueTable::release_spares() {
+  const std::vector<Spare> spares = spares_in(arena_dir_);
+  for (const Spare& spare : spares) ::unlink(spare.path.c_str());
+  return !spares.empty();
 }
 
 std::optional<std::string> ValueTable::path_of(const client::Value& value) const {
@@ -151,10 +220,13 @@ Result<ValueTable::Incoming> ValueTable::create(const std::string& key, std::uin
     if (form == Form::kDirectory) incoming.archive = folder + ".tar";
     path = form == Form::kDirectory ? incoming.archive : inside;
   }
-  incoming.fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+  if (form == Form::kMemory) incoming.fd = take_spare(path, bytes);
+  if (incoming.fd < 0) incoming.fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
   if (incoming.fd < 0) return fail(Code::kUnavailable, fmt::format("cannot create {}: {}", path, std::strerror(errno)));
   // Space is taken before a byte is written: a full tmpfs would otherwise kill the writer of a mapping.
-  const int full = bytes == 0 ? 0 : ::posix_fallocate(incoming.fd, 0, static_cast<off_t>(bytes));
+  const auto take_space = [&] { return bytes == 0 ? 0 : ::posix_fallocate(incoming.fd, 0, static_cast<off_t>(bytes)); };
+  int full = take_space();
+  if (full != 0 && form == Form::kMemory && release_spares()) full = take_space();
   if (full != 0) {
     ::close(incoming.fd);
     ::unlink(path.c_str());

@@ -3,6 +3,7 @@ runs elsewhere, and homes share no directory that a task is told of."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from cluster import Cluster, wait_until
@@ -130,3 +131,58 @@ except Exception as error:
         timeout=90,
     )
     assert done.stdout.splitlines() == ["ndarray 4999950000 7", "list 6 8", "TaskFailedError True"]
+
+
+def test_the_memory_of_dropped_values_is_used_again(cluster: Cluster, program) -> None:
+    agent = cluster.found("a", computing_units=1)
+    arena = Path("/dev/shm") / f"shoal-{json.loads((agent.home / 'run/ready').read_text())['agent']}"
+    done = agent.shoal(
+        "run",
+        program(f"""
+import os, sys, numpy as np
+from pathlib import Path
+from shoal import scatter, task, wait_on, barrier
+arena = Path({str(arena)!r})
+def inodes(directory):
+    return {{entry.inode() for entry in os.scandir(directory) if entry.is_file()}}
+@task(returns=int)
+def keep(array):
+    sys.kept = array  # of the executor: not a global of this function
+    return int(array.sum())
+@task(returns=int)
+def sum_of_kept():
+    return int(sys.kept.sum())
+@task(returns=int)
+def forget():
+    sys.kept = None
+    return 0
+def put(value, count=2_000_000):
+    handle = scatter(np.full(count, value, dtype=np.uint8))
+    barrier()
+    return handle
+first = put(1)
+assert wait_on(keep(first)) == 2_000_000
+mapped = wait_on(first)
+(inode,) = inodes(arena)
+del first
+assert wait_on(sum_of_kept()) == 2_000_000
+second = put(2)  # the executor and this program still map the first: its memory is not for others
+assert inode not in inodes(arena) | inodes(arena / "spare")
+assert wait_on(sum_of_kept()) == 2_000_000 and int(mapped.sum()) == 2_000_000
+(inode,) = inodes(arena)
+del second
+wait_on(forget())
+assert inodes(arena / "spare") == {{inode}}
+for count in (2_500_000, 1_500_000):  # longer, shorter
+    third = put(3, count)
+    assert inodes(arena) == {{inode}} and not inodes(arena / "spare")
+    assert wait_on(keep(third)) == 3 * count
+    assert wait_on(third).size == count
+    wait_on(forget())
+    del third
+    wait_on(forget())
+print("right")
+"""),
+    )
+    assert done.stdout.splitlines() == ["right"]
+    wait_until(lambda: not list((arena / "spare").iterdir()), 20, "spares are given back to the host")

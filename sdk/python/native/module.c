@@ -6,6 +6,8 @@
 #include "blob.h"
 #include "native.h"
 
+enum { kRevision = 2 }; /* of what Python calls here; shoal/_native.py wants the same */
+
 static PyMethodDef kMethods[] = {{"dumps", py_dumps, METH_O, dumps_doc},
                                  {"loads", py_loads, METH_O, loads_doc},
                                  {"unpack", py_unpack, METH_O, unpack_doc},
@@ -29,5 +31,6 @@ PyMODINIT_FUNC PyInit__shoal_native(void) {
   if (init_blobs() < 0 || init_attempts() < 0 || init_runner() < 0) return NULL;
   PyObject* module = PyModule_Create(&kModule);
   if (module != NULL && (add_type(module, &channel_spec) < 0 || add_type(module, &runner_spec) < 0)) Py_CLEAR(module);
+  if (module != NULL && PyModule_AddIntConstant(module, "REVISION", kRevision) < 0) Py_CLEAR(module);
   return module;
 }

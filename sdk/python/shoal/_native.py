@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+_REVISION = 2  # of native/module.c: one that was built for another SDK does not fit
+
 native: Any = None
 if os.environ.get("SHOAL_NATIVE") != "0":
     try:
         import _shoal_native as native
     except ImportError:
+        native = None
+    if native is not None and getattr(native, "REVISION", 1) != _REVISION:
         native = None

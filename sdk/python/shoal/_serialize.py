@@ -7,6 +7,8 @@ numpy is never imported here: arrays take part through pickle's buffer protocol.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import mmap
 import os
@@ -259,8 +261,14 @@ def loads(data: Any) -> Any:
     return pickle.loads(body, buffers=buffers)
 
 
+_SPARE_BYTES_MIN = 1 << 20  # smaller values are not worth the search
+
+
 class Arena:
-    """The directory of shared-memory files that a client shares with its agent."""
+    """The directory of shared-memory files that a client shares with its agent.
+
+    Below it are spare files: memory that values no longer need, for the next ones (docs/client-protocol.md, "Spare files").
+    """
 
     def __init__(self, directory: str, client: int) -> None:
         self.directory = directory
@@ -272,15 +280,11 @@ class Arena:
         self._counter += 1
         name = f"{self._client}.{self._counter}"
         path = os.path.join(self.directory, name)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        if blob.size >= _SPARE_BYTES_MIN:
+            self._take_spare(path, blob.size)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                os.posix_fallocate(descriptor, 0, blob.size)
-            except OSError as error:
-                raise MemoryError(
-                    f"no room for a value of {blob.size} bytes in shared memory ({self.directory}: {error.strerror}). "
-                    "Free some (delete_object, smaller blocks) or give the agent a larger arena"
-                ) from None
+            self._allocate(descriptor, blob.size)
             _write_all(descriptor, blob.parts)
         except BaseException:
             os.unlink(path)
@@ -288,6 +292,42 @@ class Arena:
         finally:
             os.close(descriptor)
         return name
+
+    def _allocate(self, descriptor: int, size: int) -> None:
+        """Makes the file `size` bytes long, with all its pages: a full shared memory is an error here, not a SIGBUS later."""
+        os.ftruncate(descriptor, size)
+        if os.fstat(descriptor).st_blocks * 512 >= size:
+            return  # a spare that was large enough
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            for _, spare in self._spares():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(spare)
+            try:
+                os.posix_fallocate(descriptor, 0, size)
+            except OSError:
+                raise MemoryError(
+                    f"no room for a value of {size} bytes in shared memory ({self.directory}: {error.strerror}). "
+                    "Free some (delete_object, smaller blocks) or give the agent a larger arena"
+                ) from None
+
+    def _spares(self) -> list[tuple[int, str]]:
+        """Spare files by size."""
+        try:
+            with os.scandir(os.path.join(self.directory, "spare")) as entries:
+                return sorted((int(entry.name.split(".")[0]), entry.path) for entry in entries)
+        except FileNotFoundError:
+            return []
+
+    def _take_spare(self, path: str, size: int) -> None:
+        """Renames the smallest spare that is large enough, else the largest, to `path`; nothing when there is none."""
+        spares = self._spares()
+        if not spares:
+            return
+        _, best = next((spare for spare in spares if spare[0] >= size), spares[-1])
+        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+            os.rename(best, path)
 
     def open(self, name: str, size: int, *, private: bool) -> mmap.mmap:
         """Maps a file: read-only, or `private` (copy-on-write; writes stay in this process)."""
@@ -299,10 +339,14 @@ class Arena:
 
 
 def map_file(path: str, size: int, *, private: bool) -> mmap.mmap:
-    """A mapping of the first `size` bytes of `path`."""
+    """A mapping of the first `size` bytes of `path`, which nobody re-uses while the mapping lives."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_size < size:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # held by the mapping, too: it is of the open file
+        facts = os.fstat(descriptor)
+        if not os.path.samestat(facts, os.stat(path)):
+            raise DataError(f"{path} was dropped while it was opened")
+        if facts.st_size < size:
             raise DataError(f"{path} is shorter than the {size} bytes it should have")
         return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY if private else mmap.ACCESS_READ)
     finally:

@@ -112,9 +112,7 @@ class Task(Declaration):
             return MISSING
         with session.lock:
             datum = session._datum + 1 if hints else 0
-            call = native.pack_call(
-                session.tasks + 1, self._function_part, args, datum, session.inline_max, Future, session
-            )
+            call = native.pack_call(session.tasks + 1, self._function_part, args, datum, session.inline_max, Future, session)
             if call is None:
                 return MISSING
             session.add_packed_call(call)

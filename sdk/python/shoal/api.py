@@ -146,6 +146,20 @@ def _state_is_dict(kind: type) -> bool:
     return bool(bases) and all(base.__flags__ & _HEAP_TYPE for base in bases) and not own & customised
 
 
+def scatter(value: Any) -> Any:
+    """Hands `value` to the task flow once, for any number of tasks: a future of it, as good as a task's result.
+
+    An argument that is no future is copied into shared memory by every call. What the program changes in `value` later is
+    not seen by tasks. Without an agent it is `value` itself. MemoryError when shared memory is full.
+    """
+    session = _runtime.attach()
+    if session is None:
+        return value
+    future = session.new_future()
+    session.put_data(future._datum, value)
+    return future
+
+
 def wait_on_file(*paths: Any) -> Any:
     """Waits for the last version of files (nested lists allowed) and brings them to the given paths. Returns `paths`."""
     session = _runtime.attach()

@@ -65,8 +65,8 @@ class Shoal(Peer):
         return shoal.wait_on(total([plus_one(i) for i in range(count)]))
 
     def put(self, array: Any) -> Any:
-        handle = same(array)  # a value of the task flow, as volatile as the peers'; shoal.put writes to disk
-        shoal.barrier()
+        handle = shoal.scatter(array)  # a value of the task flow, as volatile as the peers'; shoal.put writes to disk
+        shoal.barrier()  # the agent has it
         return handle
 
     def use(self, handle: Any) -> int:

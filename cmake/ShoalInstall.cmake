@@ -1,6 +1,6 @@
 # The install tree: programs, the Python SDK, and the C++ SDK as the package `shoal` (find_package(shoal), shoal::cpp).
 #
-#   bin/shoald, bin/shoal            libexec/shoal/shoal-exec       lib/shoal/python/{shoal,compat,_shoal_native}
+#   bin/shoald, bin/shoal                                           lib/shoal/python/{shoal,compat,_shoal_native}
 #   include/shoal-cpp/{shoal,protocol}                              lib/libshoal_{cpp,wire,base}.a, lib/cmake/shoal
 include(CMakePackageConfigHelpers)
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/executor/process.h"
 #include "agent/reactor/reactor.h"
 #include "protocol/base/id.h"
 #include "protocol/base/result.h"
@@ -72,7 +73,7 @@ class AppRunner {
   // False when there was nothing (more) to read.
   bool read_output(Driver& driver, int stream);
   void close_stream(Driver& driver, int stream);
-  void on_exited(AppId app);
+  void on_ended(AppId app, const executor::Ending& ending);
 
   agent::Reactor& reactor_;
   std::string logs_dir_;

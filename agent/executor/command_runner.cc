@@ -108,7 +108,6 @@ Result<> CommandRunner::prepare(Running& running, SpawnSpec& spec) {
   spec.command = std::move(*command);
   spec.environment = {{"SHOAL_SOCKET", config_.socket_path}};
   spec.working_dir = running.attempt.working_dir.empty() ? config_.files_dir : running.attempt.working_dir;
-  spec.exec_helper = config_.exec_helper;
   spec.confinement = config_.confinement;
   return copy_updated_files(running.attempt);
 }
@@ -159,14 +158,12 @@ void CommandRunner::on_end(std::uint64_t attempt, const Ending& ending) {
     report_(std::move(result));
     return;
   }
-  const bool exited = ending.not_started.empty() && WIFEXITED(ending.wait_status);
+  const bool exited = WIFEXITED(ending.wait_status);
   const int exit_value = exited ? WEXITSTATUS(ending.wait_status) : -1;
   const bool good = exited && (exit_value == 0 || !running->attempt.fail_by_exit_value);
   std::string missing;
   collect_outputs(running->attempt.arguments, exit_value, result.outputs, missing);
-  if (!ending.not_started.empty()) {
-    result.message = ending.not_started;
-  } else if (!good) {
+  if (!good) {
     const std::string said = running->err ? last_line(running->err->tail()) : std::string();
     result.message = fmt::format("'{}' {}{}{}", program, describe(ending), said.empty() ? "" : ": ", said);
   } else if (!missing.empty()) {

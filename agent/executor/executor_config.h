@@ -23,7 +23,6 @@ struct ExecutorConfig {
   std::string files_dir;                 // relative file names of attempts are below it
   std::string log_dir;
   std::uint64_t log_bytes_max = 8U << 20;  // of one file; twice that with the one before
-  std::string exec_helper = find_exec_helper();
   Confinement confinement;
   std::size_t functions_max = 1U << 16;          // known at a time
   Duration interrupt_grace = milliseconds(500);  // from asking an attempt to stop to SIGTERM

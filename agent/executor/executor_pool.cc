@@ -20,10 +20,6 @@ ExecutorConfig checked(ExecutorConfig config) {
     std::filesystem::create_directories(dir, error);
     if (error) spdlog::error("cannot create the directory '{}': {}", dir, error.message());
   }
-  if (config.exec_helper.empty() && config.confinement.level > 0) {
-    spdlog::warn("shoal-exec is not installed beside this program: tasks run without confinement (level 0)");
-    config.confinement.level = 0;
-  }
   return config;
 }
 

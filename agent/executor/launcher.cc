@@ -69,7 +69,6 @@ void Launcher::start_direct(const std::string& token) {
   spec.command = recipe_.command;
   spec.environment = recipe_.environment;
   spec.environment["SHOAL_EXECUTOR_TOKEN"] = token;
-  spec.exec_helper = config_.exec_helper;
   spec.confinement = config_.confinement;
   if (!out || !err) return finish(token, Ending{0, out ? err.error().message : out.error().message});
   const auto owner = [this, token] { return events_.owner(token); };
@@ -97,7 +96,6 @@ Result<> Launcher::open_zygote() {
   SpawnSpec spec;
   spec.command = recipe_.zygote_command;
   spec.environment = recipe_.environment;
-  spec.exec_helper = config_.exec_helper;
   spec.confinement = config_.confinement;
   spec.stdout_fd = out->write.get();
   spec.stderr_fd = err->write.get();

@@ -1,8 +1,8 @@
 // agent/executor/process.h
 //
-// Child processes of the agent: started through shoal-exec (never by fork: the agent has threads and memory that must
-// not be copied), each the leader of its own process group, watched through a pidfd, and reaped here. Nothing else
-// in the process may reap children.
+// Child processes of the agent (never forked: the agent has threads and memory that must not be copied), each the
+// leader of its own process group, watched through a pidfd, and reaped here. Nothing else in the process may reap
+// children.
 #pragma once
 
 #include <sys/types.h>
@@ -15,18 +15,11 @@
 #include <utility>
 #include <vector>
 
+#include "agent/executor/child.h"
 #include "agent/reactor/reactor.h"
 #include "protocol/base/result.h"
 
 namespace shoal::executor {
-
-// What executors and commands may not do (design: security levels). Level 0: they only die with the agent. Level 1: no
-// new privileges, and these limits.
-struct Confinement {
-  std::uint8_t level = 1;
-  std::uint64_t memory_bytes_max = 0;  // address space; 0: as the agent
-  std::uint64_t files_max = 0;         // open descriptors; 0: as the agent
-};
 
 // A descriptor that closes itself.
 class Fd {
@@ -65,8 +58,7 @@ struct SpawnSpec {
   int stdin_fd = -1;                               // -1: /dev/null
   int stdout_fd = -1;
   int stderr_fd = -1;
-  int control_fd = -1;      // becomes descriptor 3
-  std::string exec_helper;  // path of shoal-exec; empty: started without confinement
+  int control_fd = -1;  // becomes descriptor 3
   Confinement confinement;
 };
 constexpr int kControlFd = 3;
@@ -87,8 +79,8 @@ class Process {
   using OnEnd = std::function<void(const Ending&)>;
 
   // Starts `spec`. `on_end` is called once, in a turn of the reactor, after the process ended and was reaped; what was
-  // left of its process group is dead by then. It may destroy this object. Errors are those of this host (no
-  // descriptors, no processes); a program that cannot be started ends with `not_started`.
+  // left of its process group is dead by then. It may destroy this object. kExhausted: no descriptors, no processes;
+  // kUnsupported: the program cannot be started here.
   static Result<std::unique_ptr<Process>> spawn(agent::Reactor& reactor, const SpawnSpec& spec, OnEnd on_end);
   ~Process();
   Process(const Process&) = delete;
@@ -108,11 +100,7 @@ class Process {
   OnEnd on_end_;
   pid_t pid_ = -1;
   Fd pid_fd_;
-  Fd status_;  // shoal-exec says here why it could not start the program
 };
-
-// Where shoal-exec lies beside the running program (installed or in a build tree); empty when it is not there.
-std::string find_exec_helper();
 
 // 128 random bits in hexadecimal.
 std::string random_token();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from shoal import task
@@ -30,3 +31,25 @@ def zeros(count: int) -> Any:
 def is_view(array: Any) -> bool:
     """True if the array's bytes were not copied for this task."""
     return not array.flags.owndata and bool(array[0] == array[-1])
+
+
+@task(returns=1)
+def total(values: list[int]) -> int:
+    """Their sum."""
+    return sum(values)
+
+
+@task(returns=1)
+def pause(milliseconds: int) -> int:
+    """Takes time, not the processor."""
+    time.sleep(milliseconds / 1000)
+    return milliseconds
+
+
+@task(returns=1)
+def spin(microseconds: int) -> int:
+    """Keeps a processor busy for so long."""
+    until = time.perf_counter_ns() + microseconds * 1000
+    while time.perf_counter_ns() < until:
+        pass
+    return microseconds

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +36,9 @@ def run(binary: Binary, values: dict[str, Any], decorator: str) -> None:
     words, working_dir = binary.filled(values)
     sys.stdout.flush()
     sys.stderr.flush()
+    import shlex
+    import subprocess
+
     try:
         code = subprocess.run(words, cwd=working_dir or None, check=False, stdin=subprocess.DEVNULL).returncode
     except OSError as error:

@@ -92,6 +92,9 @@ class CallBuilder:
             known = self._index_of.get((AccessKind.DATUM, datum))
             if known is not None:
                 return known
+            if not name:  # thousands of them in a list that is reduced
+                index = self._index_of[(AccessKind.DATUM, datum)] = self._add(_codec.datum_access(datum))
+                return index
         index = self._add(_codec.access(direction, AccessKind.DATUM, datum=datum, name=name))
         if direction == Direction.IN:
             self._index_of[(AccessKind.DATUM, datum)] = index

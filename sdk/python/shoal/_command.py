@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +114,8 @@ class Binary:
 
     def _words(self, parameters: list[str], texts: dict[str, str]) -> list[str]:
         """Program and arguments: those declared, else the parameters in order."""
+        import shlex
+
         words = shlex.split(self.args) if self.args is not None else parameters
         command = [environment_value(self.program, "@binary"), *self.lead, *[_fill(word, texts) for word in words]]
         return expanding(command, words) if self.args is not None else command

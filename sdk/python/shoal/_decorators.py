@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +95,8 @@ def command_of(
         raise TypeError(f"@{decorator} needs the program: @{decorator}(binary='date')")
     if args is not None and not isinstance(args, str):
         raise TypeError(f"@{decorator}: args must be one string, as on a command line, not {type(args).__name__}")
+    import shlex
+
     try:
         shlex.split(args or "")
     except ValueError as error:

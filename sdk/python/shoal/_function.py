@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import inspect
 import pickle
@@ -286,6 +285,8 @@ def awaited(result: Any) -> Any:
 
 def function_id(language: str, name: str, payload: bytes) -> bytes:
     """FunctionId: the same everywhere for the same code."""
+    import hashlib  # OpenSSL: 3 MiB that executors do without
+
     digest = hashlib.sha256(b"\0".join((language.encode(), name.encode(), payload)))
     return digest.digest()[:16]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,8 @@ from shoal.errors import NotSupportedError, TaskFailedError
 
 def _require(decorator: str, program: str, working_dir: str, what: str) -> None:
     """NotSupportedError unless `program` can be run from here."""
+    import shutil
+
     places = [program, os.path.join(working_dir, program)] if os.sep in program else [os.path.join(working_dir, program)]
     if shutil.which(program) is None and not any(os.access(place, os.X_OK) and os.path.isfile(place) for place in places):
         raise NotSupportedError(f"@{decorator} needs {what}: {program!r} is not installed here")
@@ -72,6 +73,8 @@ def decaf(
     if not df_script:
         raise TypeError('@decaf needs the script of the graph: @decaf(df_script="graph.py")')
     _one_node("decaf", options)
+    import shutil
+
     program = df_executor if os.sep in df_executor or shutil.which(df_executor) else f"./{df_executor}"
     command = command_of("decaf", program, args, options)
     _require("decaf", runner, command.working_dir, "an MPI launcher")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import threading
 import time
@@ -413,6 +412,8 @@ def bring_home(source: str, target: str) -> None:
     if os.path.realpath(source) == os.path.realpath(target):
         return
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    import shutil
+
     temporary = f"{target}.shoal-{os.getpid()}"
     if os.path.isdir(source):
         shutil.copytree(source, temporary)
@@ -426,6 +427,8 @@ def bring_home(source: str, target: str) -> None:
 def remove_path(path: str) -> None:
     """Removes a file or directory if it is there."""
     if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         os.unlink(path)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import tempfile
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -150,7 +148,9 @@ def _defaults(task: Any) -> dict[str, Any]:
 
 def _scratch(task: Any, target: str) -> str:
     """A path for a transformation without destination."""
-    return os.path.join(tempfile.gettempdir(), f"{task.function.__name__}-{target}-{uuid.uuid4().hex[:12]}")
+    import tempfile
+
+    return os.path.join(tempfile.gettempdir(), f"{task.function.__name__}-{target}-{os.urandom(6).hex()}")
 
 
 class PerCall:

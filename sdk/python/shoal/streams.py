@@ -11,10 +11,8 @@ all its writers have closed: a task with STREAM_OUT closes when it ends, a main 
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -66,7 +64,7 @@ class ObjectStream:
             raise ValueError(f"codec={codec!r}: it is one of {', '.join(CODECS)}")
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}: it is one of {', '.join(MODES)}")
-        self.name = name or f"stream-{uuid.uuid4().hex[:12]}"
+        self.name = name or f"stream-{os.urandom(6).hex()}"
         self.url = url or "shoal://"
         self.partitions = partitions
         self.durability = durability
@@ -75,7 +73,7 @@ class ObjectStream:
         self.mode = mode
         self.auto_commit = auto_commit
         self._drained = False
-        self._consumer = uuid.uuid4().hex
+        self._consumer = os.urandom(16).hex()
         self._written_as: tuple[Any, str] | None = None
         self._request("open", kind=self._kind, url=self.url, partitions=partitions, durability=durability)
 
@@ -221,6 +219,8 @@ class ObjectStream:
         if self.codec == "pickle":
             return _serialize.dumps(value).join()
         if self.codec == "json":
+            import json
+
             return json.dumps(value).encode()
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
@@ -229,7 +229,11 @@ class ObjectStream:
     def _decode(self, data: bytes) -> Any:
         if self.codec == "pickle":
             return _serialize.loads(data)
-        return json.loads(data) if self.codec == "json" else data
+        if self.codec == "json":
+            import json
+
+            return json.loads(data)
+        return data
 
     def _record(self, item: list) -> Record:
         value, key, timestamp_ms, headers, partition, offset = [*item, *[None] * 6][:6]

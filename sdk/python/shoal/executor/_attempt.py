@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -124,6 +123,8 @@ class Attempt:
             return source
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         if source is not None and os.path.exists(source):
+            import shutil
+
             if os.path.isdir(source):
                 shutil.copytree(source, target, dirs_exist_ok=True)
             else:

@@ -141,7 +141,7 @@ def test_the_memory_of_dropped_values_is_used_again(cluster: Cluster, program) -
         program(f"""
 import os, sys, numpy as np
 from pathlib import Path
-from shoal import scatter, task, wait_on, barrier
+from shoal import share, task, wait_on, barrier
 arena = Path({str(arena)!r})
 def inodes(directory):
     return {{entry.inode() for entry in os.scandir(directory) if entry.is_file()}}
@@ -157,7 +157,7 @@ def forget():
     sys.kept = None
     return 0
 def put(value, count=2_000_000):
-    handle = scatter(np.full(count, value, dtype=np.uint8))
+    handle = share(np.full(count, value, dtype=np.uint8))
     barrier()
     return handle
 first = put(1)

@@ -37,9 +37,11 @@ bool run_results(int count) {
   std::vector<shoal::Future<int>> futures;
   futures.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) futures.push_back(same_task(i));
-  bool right = true;
-  for (int i = 0; i < count; ++i) right = right && futures[static_cast<std::size_t>(i)].get() == i;
-  return right;
+  const std::vector<int> values = shoal::wait_on(futures);
+  for (int i = 0; i < count; ++i) {
+    if (values[static_cast<std::size_t>(i)] != i) return false;
+  }
+  return true;
 }
 
 }  // namespace

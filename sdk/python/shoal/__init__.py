@@ -37,7 +37,7 @@ from shoal.api import (
     file_exists,
     number_of_resources,
     open_file,
-    scatter,
+    share,
     wait_on,
     wait_on_directory,
     wait_on_file,
@@ -68,6 +68,6 @@ __all__ = [
     "Task", "TaskCancelledError", "TaskFailedError", "TaskGroup", "TaskTimeoutError", "barrier", "barrier_group",
     "binary", "cancel_group", "connect", "constraint", "data_transformation", "delete_alias", "delete_file",
     "delete_object", "disconnect", "epilog", "file_exists", "get", "get_by_alias", "implement", "io_task", "local",
-    "make_persistent", "number_of_resources", "on_failure", "open_file", "prolog", "put", "reduction", "scatter",
+    "make_persistent", "number_of_resources", "on_failure", "open_file", "prolog", "put", "reduction", "share",
     "session", "set_wall_clock", "store", "task", "wait_on", "wait_on_directory", "wait_on_file",
 ]  # fmt: skip

@@ -146,7 +146,7 @@ def _state_is_dict(kind: type) -> bool:
     return bool(bases) and all(base.__flags__ & _HEAP_TYPE for base in bases) and not own & customised
 
 
-def scatter(value: Any) -> Any:
+def share(value: Any) -> Any:
     """Hands `value` to the task flow once, for any number of tasks: a future of it, as good as a task's result.
 
     An argument that is no future is copied into shared memory by every call. What the program changes in `value` later is

@@ -33,6 +33,17 @@ TEST(SdkLocal, ResultsFeedOtherTasks) {
   EXPECT_EQ(sum.get(), 10) << "a value may be read more than once";
 }
 
+TEST(SdkLocal, ManyResultsComeWithOneWait) {
+  std::vector<Future<int>> sums;
+  for (int i = 0; i < 100; ++i) sums.push_back(add(i, i));
+  const std::vector<int> values = wait_on(sums);
+  ASSERT_EQ(values.size(), 100U);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(values[static_cast<std::size_t>(i)], 2 * i);
+  EXPECT_TRUE(wait_on(std::vector<Future<int>>()).empty());
+  sums.emplace_back();
+  EXPECT_THROW(wait_on(sums), Failure);
+}
+
 TEST(SdkLocal, StructsStringsAndBytesTravel) {
   const Point point{1.5, -2, {"a", "b"}};
   EXPECT_EQ(scale(scale(point, 2), 0.5).get(), point);

@@ -65,7 +65,7 @@ class Shoal(Peer):
         return shoal.wait_on(total([plus_one(i) for i in range(count)]))
 
     def put(self, array: Any) -> Any:
-        handle = shoal.scatter(array)  # a value of the task flow, as volatile as the peers'; shoal.put writes to disk
+        handle = shoal.share(array)  # a value of the task flow, as volatile as the peers'; shoal.put writes to disk
         shoal.barrier()  # the agent has it
         return handle
 

@@ -422,6 +422,24 @@ inline void barrier(const std::string& group = {}) {
   sdk::runtime().barrier(group);
 }
 
+// The values of all of them, in order, with one question to the agent. Throws the first failure among them.
+template <class T>
+std::vector<T> wait_on(const std::vector<Future<T>>& futures) {
+  std::vector<T> out;
+  if (futures.empty()) return out;
+  sdk::Runtime& owner = futures.front().known().owner();
+  std::vector<DatumId> data;
+  data.reserve(futures.size());
+  for (const Future<T>& future : futures) data.push_back(future.known().id());
+  const auto results = owner.wait(data, {});
+  out.reserve(futures.size());
+  for (const client::ValueResult& result : results) {
+    sdk::check(result);
+    out.push_back(sdk::unpack<T>(owner.load(result.value)));
+  }
+  return out;
+}
+
 // Until the tasks that write the file are final; its last version is then at `path`.
 void wait_file(const std::string& path);
 

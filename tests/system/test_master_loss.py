@@ -174,3 +174,29 @@ def test_an_agent_that_is_alone_in_its_region_has_a_guardian_above(three_levels:
     thread.join()
     assert done[0].stdout.splitlines() == LINES, done[0].stderr
     assert done[0].returncode == 3
+
+
+def test_once_gives_what_it_gave_before(cluster: Cluster, program, tmp_path: Path) -> None:
+    agents = three_equals(cluster)
+    text = f"""
+import random, time
+from shoal import once, task, wait_on
+@task(returns=int)
+def one(i):
+    open({str(tmp_path)!r} + f"/square.{{i}}", "a").write("x")
+    time.sleep(0.02)
+    return i
+first, count = once(time.time_ns), once(random.randrange, 5, 9)
+print(first, flush=True)
+for block in range(10 + count):
+    wait_on([one(block * 10 + i) for i in range(10)])
+print(first, once(lambda: 5), flush=True)
+"""
+    thread, done = start(agents[0], program(text))
+    wait_until(lambda: len(executions(tmp_path)) >= 70, 60, "half of it is done")
+    agents[0].kill()
+    thread.join()
+    assert done[0].returncode == 0, done[0].stderr
+    first, last = done[0].stdout.splitlines()
+    assert last == f"{first} 5"
+    assert 150 <= len(executions(tmp_path)) < 190

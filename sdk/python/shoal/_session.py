@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shoal import _codec, _serialize
+from shoal import _codec, _hello, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
 from shoal._native import native
@@ -70,6 +70,8 @@ class Session:
         self.written_files: dict[str, bool] = {}  # path → is a directory
         self.stream_writers: set[tuple[str, str]] = set()
         self.knowledge: Any = None  # of @implement: places and durations
+        self.journal: Any = None  # of once(): what a former run left
+        self.checkpointed = False
         self._hook = hook
         self._datum = 0
         self._request = 0
@@ -86,8 +88,11 @@ class Session:
         self._welcome(app, name, role, parent_attempt)
 
     def _welcome(self, app: bytes | None, name: str, role: str, parent_attempt: int | None) -> None:
+        checkpoint = _hello.checkpoint() if parent_attempt is None else _hello.NO_CHECKPOINT
+        self.checkpointed = bool(checkpoint[0])
         hello = [
-            PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(), _python_path()
+            PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(),
+            _hello.python_path(), *checkpoint,
         ]  # fmt: skip
         self._expected.add(0)
         self._connection.send(_codec.frame(Kind.HELLO, hello))
@@ -182,6 +187,8 @@ class Session:
                 self._replies[message[0]] = message if message[0] else (kind, message)
             elif message[0] == 0 and kind == Kind.REPLY:
                 self._connection.refused(message[2])
+        elif kind == Kind.EVENT and message[0] == "app.notice":
+            sys.stderr.write(f"shoal: {message[1].get('message', '')}\n")
         elif kind == Kind.WELCOME:
             self._expected.discard(0)
             self._replies[0] = (kind, message)
@@ -209,6 +216,12 @@ class Session:
         if code:
             raise request_error(code, message)
         return result
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        """A request whose answer nobody waits for."""
+        with self.lock:
+            self._request += 1
+            self.add_message(Kind.REQUEST, [self._request, method, params])
 
     # ---- data ----
     def wait(self, data: list[int], files: list[str]) -> list[list]:
@@ -379,6 +392,8 @@ class Session:
             return
         try:
             self.settle()
+            if self.checkpointed:
+                self.request("app.snapshot", {})
         finally:
             self.close()
 
@@ -387,7 +402,7 @@ class Session:
         if not self._connection.lost:
             try:
                 for name, writer in sorted(self.stream_writers):
-                    self.add_message(Kind.REQUEST, [self._new_request(), "streams.close", {"name": name, "writer": writer}])
+                    self.tell("streams.close", {"name": name, "writer": writer})
                 self.flush()
             except ShoalError:
                 pass
@@ -432,10 +447,3 @@ def remove_path(path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def _python_path() -> list[str]:
-    """Entries of sys.path that an executor of the same interpreter would not have by itself."""
-    prefixes = tuple(os.path.realpath(prefix) + "/lib" for prefix in {sys.prefix, sys.base_prefix})
-    entries = (os.path.realpath(entry or os.getcwd()) for entry in sys.path)
-    return list(dict.fromkeys(e for e in entries if os.path.isdir(e) and not e.startswith(prefixes)))

@@ -330,7 +330,9 @@ class Session:
         """Waits for all tasks (of the group); raises the first failure nobody has seen yet."""
         number = self._new_request()
         self.add_message(Kind.BARRIER, [number, group, no_more_tasks])
+        doomed = [] if group else list(self._doomed_files)  # others may be deleted by another thread meanwhile
         _, code, message, _, error = [*self._await(number), *[None] * 5][:5]
+        self._remove_doomed(doomed)
         if code:
             raise task_error(code, message, error or b"", self.app)
 
@@ -355,7 +357,7 @@ class Session:
         self.add_message(Kind.RELEASE, [[], wanted])
 
     def delete_file(self, path: str) -> bool:
-        """Deletes a file once no task needs it: at the end of the app, at the latest."""
+        """Deletes a file once no task needs it: at the next barrier or the end of the app."""
         path = os.path.abspath(path)
         known = path in self.written_files or os.path.exists(path)
         self.written_files.pop(path, None)
@@ -407,10 +409,15 @@ class Session:
             except ShoalError:
                 pass
         self._connection.close()
-        for path in self._doomed_files:
-            with contextlib.suppress(OSError):  # it stays; whatever else ends here is not to suffer
-                remove_path(path)
-        self._doomed_files.clear()
+        self._remove_doomed(list(self._doomed_files))
+
+    def _remove_doomed(self, paths: list[str]) -> None:
+        """Deletes files that the program deleted and no task can need any more."""
+        for path in paths:
+            if path in self._doomed_files:  # its name was not used anew
+                self._doomed_files.remove(path)
+                with contextlib.suppress(OSError):  # it stays; whatever else happens here is not to suffer
+                    remove_path(path)
 
     def abandon(self) -> None:
         """In a forked child: forgets the connection without telling the agent."""

@@ -19,6 +19,7 @@ HINTS = {
     "storage_impl": "the agents' store keeps persistent objects",
     "streaming": "streams need no server: they are there",
     "log_level": "`shoal logs` shows what programs and tasks wrote",
+    "PyObject_serialize": "small objects always travel inside of messages; dill: SHOAL_SERIALIZER=dill",
     "classpath": "only Python programs run here",
 }
 SHORT = {"d": "log_level", "g": "graph", "t": "tracing", "m": "monitoring", "p": "provenance", "h": "help", "v": "version"}

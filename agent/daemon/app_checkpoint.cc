@@ -146,7 +146,7 @@ std::vector<JournalEntry> Daemon::Impl::restore_values(Checkpoint& checkpoint, s
         spdlog::warn("a value of the checkpoint in {} cannot be used: {}", dir, adopted.error().message);
         continue;
       }
-      checkpoint.links.push_back(*values->path_of(*adopted));
+      checkpoint.restored.push_back(*adopted);
       record.entry.outputs[value.output].value = std::move(*adopted);
     }
     entries.push_back(std::move(record.entry));
@@ -366,8 +366,7 @@ void Daemon::Impl::end_checkpoint(AppId app) {
 void Daemon::Impl::finish_checkpoint(AppId app) {
   auto ended = checkpoints.extract(app);
   if (ended.empty()) return;
-  std::error_code ignored;
-  for (const auto& link : ended.mapped().links) fs::remove_all(link, ignored);
+  for (const auto& value : ended.mapped().restored) values->discard(value);  // unless they were dropped already
   if (ended.mapped().exit) show_exit(*ended.mapped().exit);
 }
 

@@ -48,7 +48,7 @@ struct Checkpoint {
   bool told_lost = false;
   Instant next_period = Instant::never();
   std::multimap<std::uint64_t, Requester> snapshots;  // by the last number that they wait for
-  std::vector<std::string> links;                     // to values of the folder, for as long as the program runs
+  std::vector<client::Value> restored;                // links into the folder, for as long as the program runs
   bool ended = false;
   std::optional<AppState> exit;  // told once everything is durable
 };

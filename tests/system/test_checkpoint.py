@@ -159,6 +159,16 @@ def test_what_was_finished_is_not_run_again(cluster: Cluster, agent: Agent, tmp_
     assert place.count() <= TASKS + 30
 
 
+def test_a_run_that_is_killed_again_and_again_comes_to_its_end(cluster: Cluster, agent: Agent, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for life, tasks in enumerate((15, 40, 60, 85)):
+        run_and_kill(agent if life == 0 else cluster.found(f"life-{life}", computing_units=2), place, tasks)
+    result = run(cluster.found("last", computing_units=2), place)
+    assert result.stdout.splitlines()[-3:-1] == END, result.stderr
+    assert taken(result) >= 85
+    assert place.count() <= TASKS + 4 * 30
+
+
 def test_values_of_other_agents_are_saved(cluster: Cluster, agent: Agent, tmp_path: Path) -> None:
     cluster.join("other", agent, computing_units=2)
     place = Place(tmp_path)

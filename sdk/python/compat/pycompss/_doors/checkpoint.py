@@ -31,6 +31,7 @@ def environment(parsed: Parsed) -> dict[str, str]:
         "SHOAL_CHECKPOINT": os.path.abspath(folder),
         "SHOAL_CHECKPOINT_POLICY": when,
         "SHOAL_CHECKPOINT_AVOID": parameters["avoid.checkpoint"],
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),  # sets in the same order in every run
     }
 
 

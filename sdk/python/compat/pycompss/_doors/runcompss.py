@@ -91,6 +91,8 @@ def _environment(parsed: Parsed) -> dict[str, str]:
             raise UsageError(f"--wall_clock_limit={limit}: it is a number of seconds")
         environment["SHOAL_WALL_CLOCK"] = limit
     environment.update(checkpoint.environment(parsed))
+    if parsed.get("PyObject_serialize") in ("dill", "cloudpickle"):
+        environment["SHOAL_SERIALIZER"] = parsed.options.pop("PyObject_serialize")  # what is left has no meaning
     if parsed.get("socket"):
         environment["SHOAL_SOCKET"] = parsed.get("socket")
     return environment

@@ -178,11 +178,12 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
       const bool journalled = is_journalled(task);
       if (journalled) note_finished(task, result.outputs);
       std::vector<std::uint32_t> wanted;
-      if (journalled && saves_) wanted = begin_save(task, result.outputs, ran_on);
+      const bool saved = journalled && is_saved(task);
+      if (saved) wanted = begin_save(task, result.outputs, ran_on);
       if (auto fits = graph_.complete(index, result.outputs, ran_on); !fits) {
         if (!recompute) trace_.undo();
         if (journalled) effects_.journal.pop_back();
-        if (journalled && saves_) drop_save(wanted);
+        if (saved) drop_save(wanted);
         result.message = fits.error().message;
         return judge_failure(index, result, ran_on, agents);
       }

@@ -160,6 +160,7 @@ class Master {
   void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
   // master_journal.cc
   bool is_journalled(const Task& task) const;
+  bool is_saved(const Task& task) const;
   JournalEntry entry_of(const Task& task, const std::vector<OutputValue>& outputs) const;
   void note_finished(const Task& task, const std::vector<OutputValue>& outputs);
   struct Saving {  // a finished task whose values are not all here

@@ -19,6 +19,13 @@ bool Master::is_journalled(const Task& task) const {
          std::all_of(task.refs.begin(), task.refs.end(), [](const Ref& ref) { return ref.access_group == kNone; });
 }
 
+// Streams are not there any more in the next run: who writes to one or reads from one runs again.
+bool Master::is_saved(const Task& task) const {
+  return saves_ && std::none_of(task.accesses.begin(), task.accesses.end(), [](const client::Access& access) {
+           return access.kind == client::AccessKind::kStream;
+         });
+}
+
 JournalEntry Master::entry_of(const Task& task, const std::vector<OutputValue>& outputs) const {
   JournalEntry entry{task.id, functions_[task.function].spec.name, 0, outputs};
   if (saves_) entry.call = fingerprint(task.accesses, put_prints_);

@@ -111,6 +111,20 @@ TEST(Checkpoint, AnotherSequenceOfCallsIsTold) {
   EXPECT_NE(told.find("checkpoint folder"), std::string::npos) << told;
 }
 
+TEST(Checkpoint, TasksOnStreamsRunAgain) {
+  OneAgent first;
+  App app(first.cluster, "a", {}, true);
+  client::Access stream;
+  stream.kind = client::AccessKind::kStream;
+  stream.direction = Direction::kOut;
+  stream.path = "readings";
+  app.call("f", {stream, out(1)});
+  app.call("f", {in(1), out(2)});
+  app.get(2);
+  ASSERT_EQ(first.agent().saved.size(), 1u);
+  EXPECT_EQ(first.agent().saved[0].task, TaskId(2));
+}
+
 TEST(Checkpoint, ValuesOfOtherAgentsAreBroughtHere) {
   Cluster cluster;
   cluster.add("a", {RegionId(1, 1)}, 0);

@@ -17,9 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 using scheduler::JournalEntry;
 
-constexpr std::uint64_t kUnsavedBytesMax = 2ULL
-                                           << 30;  // of values that wait for the disk and must stay in memory for it
-constexpr std::size_t kOnceBytesMax = 256U << 10;  // of one value
+// Of values that wait for the disk, and stay in memory until they are there.
+constexpr std::uint64_t kUnsavedBytesMax = 2ULL << 30;
 
 }  // namespace
 
@@ -46,6 +45,7 @@ void Daemon::Impl::open_app(ClientId client, AppId app, const client::Hello& hel
   if (first_once != replay.end()) {
     once_values[app].assign(std::make_move_iterator(first_once), std::make_move_iterator(replay.end()));
     replay.erase(first_once, replay.end());
+    for (const auto& entry : once_values[app]) on_journal({app, entry});  // the next guardian is to have them as well
   }
   auto checkpoint = checkpoints.find(app);
   const bool save = checkpoint != checkpoints.end();
@@ -82,76 +82,110 @@ void Daemon::Impl::open_checkpoint(ClientId client, AppId app, const client::Hel
                          });
 }
 
+// What is taken from a folder, on its way to the scheduler.
+struct Daemon::Impl::Restored {
+  struct Directory {
+    std::string archive;
+    std::string path;
+    std::size_t entry = 0;
+    std::uint32_t output = 0;
+    Result<> unpacked;
+  };
+  std::vector<JournalEntry> entries;
+  std::vector<Directory> directories;
+};
+
 void Daemon::Impl::on_checkpoint_open(AppId app, Result<CheckpointFolder::Opened>& opened) {
   auto it = checkpoints.find(app);
   if (it == checkpoints.end()) return;
   Checkpoint& checkpoint = it->second;
   const ClientId client = checkpoint.client;
-  auto replay = replays.extract(app);
   if (checkpoint.ended) return finish_checkpoint(app);
-  std::vector<JournalEntry> entries;
-  if (opened) {
-    const std::size_t tasks = opened->records.size();
-    if (opened->cut_bytes != 0 || opened->lost_values != 0) {
-      notify_driver(client,
-                    fmt::format("the checkpoint in {} was damaged: {} bytes at its end and {} values are lost, and "
-                                "what they stood for runs again",
-                                opened->folder.dir(), opened->cut_bytes, opened->lost_values));
-    }
-    entries = restore_values(checkpoint, opened->records);
-    checkpoint.folder = std::make_shared<CheckpointFolder>(std::move(opened->folder));
-    if (tasks != 0 && replay.empty()) {
-      notify_driver(client,
-                    fmt::format("{} results are taken from the checkpoint in {}", tasks, checkpoint.folder->dir()));
-    }
-    if (checkpoint.policy.period() != Duration{}) {
-      checkpoint.next_period = agent::Reactor::now() + checkpoint.policy.period();
-      reactor->set_timer(checkpoint_timer, agent::Reactor::now());
-    }
-  } else if (!replay.empty()) {
-    notify_driver(client, fmt::format("the program goes on without its checkpoint: {}", opened.error().message));
-  } else {
+  auto restored = std::make_shared<Restored>();
+  if (!opened && !replays.contains(app)) {
     checkpoints.erase(it);
     clients->reject(client, opened.error());
     return;
   }
-  if (!replay.empty()) {
-    std::set<TaskId> known;
-    for (const auto& entry : entries) known.insert(entry.task);
-    for (auto& entry : replay.mapped()) {
-      if (!known.contains(entry.task)) entries.push_back(std::move(entry));
-    }
+  if (!opened) {
+    notify_driver(client, fmt::format("the program goes on without its checkpoint: {}", opened.error().message));
+    return begin_restored(app, *restored);
   }
-  open_app(client, app, checkpoint.hello, std::move(entries));
-  for (auto& message : std::exchange(checkpoint.early, {})) on_client_message(client, message);
+  if (opened->cut_bytes != 0 || opened->lost_values != 0) {
+    notify_driver(client,
+                  fmt::format("the checkpoint in {} was damaged: {} bytes at its end and {} values are lost, and "
+                              "what they stood for runs again",
+                              opened->folder.dir(), opened->cut_bytes, opened->lost_values));
+  }
+  if (!opened->records.empty() && !replays.contains(app)) {
+    notify_driver(client, fmt::format("{} results are taken from the checkpoint in {}", opened->records.size(),
+                                      opened->folder.dir()));
+  }
+  checkpoint.folder = std::make_shared<CheckpointFolder>(std::move(opened->folder));
+  restore_values(checkpoint, opened->records, *restored);
+  if (restored->directories.empty()) return begin_restored(app, *restored);
+  checkpoint_worker->run(
+      [restored] {
+        for (auto& directory : restored->directories)
+          directory.unpacked = unpack_directory(directory.archive, directory.path);
+      },
+      [this, app, restored] {
+        begin_restored(app, *restored);
+        drain();
+      });
 }
 
 // The saved values as values of this host: links into the folder, so that nothing is copied before it is used.
-std::vector<JournalEntry> Daemon::Impl::restore_values(Checkpoint& checkpoint, std::vector<CheckpointRecord>& records) {
-  std::vector<JournalEntry> entries;
-  entries.reserve(records.size());
-  const std::string& dir = checkpoint.hello.checkpoint;
+// Directories are unpacked: tasks look into them.
+void Daemon::Impl::restore_values(Checkpoint& checkpoint, std::vector<CheckpointRecord>& records, Restored& restored) {
   for (auto& record : records) {
     for (const auto& value : record.values) {
-      const std::string source = dir + "/values/" + value.digest;
-      const std::string key = fmt::format("saved.{}", value.output);
-      auto adopted = values->adopt(key, source, value.bytes, value.form, value.name);
-      if (adopted && value.form == ValueTable::Form::kDirectory) {
+      const std::string source = checkpoint.folder->path_of(value);
+      auto adopted = values->adopt(fmt::format("saved.{}", value.output), source, value.bytes, value.form, value.name);
+      if (!adopted) {  // it is made again if somebody needs it
+        spdlog::warn("a value of the checkpoint in {} cannot be used: {}", checkpoint.folder->dir(),
+                     adopted.error().message);
+        continue;
+      }
+      if (value.form == ValueTable::Form::kDirectory) {
         const std::string path = *values->path_of(*adopted);
         ::unlink(path.c_str());
-        if (auto unpacked = unpack_directory(source, path); !unpacked)
-          adopted = tl::unexpected<Error>(unpacked.error());
-      }
-      if (!adopted) {  // it is made again if somebody needs it
-        spdlog::warn("a value of the checkpoint in {} cannot be used: {}", dir, adopted.error().message);
-        continue;
+        restored.directories.push_back({source, path, restored.entries.size(), value.output, {}});
       }
       checkpoint.restored.push_back(*adopted);
       record.entry.outputs[value.output].value = std::move(*adopted);
     }
-    entries.push_back(std::move(record.entry));
+    restored.entries.push_back(std::move(record.entry));
   }
-  return entries;
+}
+
+// Everything is where it belongs: the scheduler may have it, and what the driver said meanwhile.
+void Daemon::Impl::begin_restored(AppId app, Restored& restored) {
+  auto it = checkpoints.find(app);
+  if (it == checkpoints.end()) return;
+  Checkpoint& checkpoint = it->second;
+  if (checkpoint.ended) return finish_checkpoint(app);
+  for (const auto& directory : restored.directories) {
+    if (directory.unpacked) continue;
+    spdlog::warn("a directory of the checkpoint in {} cannot be used: {}", checkpoint.folder->dir(),
+                 directory.unpacked.error().message);
+    restored.entries[directory.entry].outputs[directory.output].value = client::Nothing{};
+  }
+  // A guardian has what its master told it, without large values; the folder has those.
+  if (auto told = replays.extract(app); !told.empty()) {
+    std::set<TaskId> known;
+    for (const auto& entry : restored.entries) known.insert(entry.task);
+    for (auto& entry : told.mapped()) {
+      if (!known.contains(entry.task)) restored.entries.push_back(std::move(entry));
+    }
+  }
+  if (checkpoint.folder && checkpoint.policy.period() != Duration{}) {
+    checkpoint.next_period = agent::Reactor::now() + checkpoint.policy.period();
+    reactor->set_timer(checkpoint_timer, agent::Reactor::now());
+  }
+  const ClientId client = checkpoint.client;
+  open_app(client, app, checkpoint.hello, std::move(restored.entries));
+  for (auto& message : std::exchange(checkpoint.early, {})) on_client_message(client, message);
 }
 
 // ---- saving ----
@@ -355,9 +389,9 @@ void Daemon::Impl::end_checkpoint(AppId app) {
   if (it == checkpoints.end() || it->second.ended) return;
   it->second.ended = true;
   it->second.next_period = Instant::never();
-  if (!it->second.is_open && !it->second.folder) {
+  if (!it->second.is_open) {
     it->second.early.clear();
-    return;  // on_checkpoint_open() finishes it
+    return;  // whoever opens it for the program finishes it
   }
   make_due(it->second, scheduler::CheckpointPolicy::kAll);
   pump_checkpoint(app);
@@ -368,62 +402,6 @@ void Daemon::Impl::finish_checkpoint(AppId app) {
   if (ended.empty()) return;
   for (const auto& value : ended.mapped().restored) values->discard(value);  // unless they were dropped already
   if (ended.mapped().exit) show_exit(*ended.mapped().exit);
-}
-
-// ---- requests of drivers ----
-
-// What a driver that runs again is to find: the values of its calls of once(), in order.
-void Daemon::Impl::request_app_journal(const Requester& from, const Params& /*params*/) {
-  auto driver = app_of_driver.find(from.client);
-  if (from.remote || driver == app_of_driver.end()) {
-    reply(from, fail(Code::kDenied, "only a driver has a journal"));
-    return;
-  }
-  wire::Dynamic::Array list;
-  auto once = once_values.extract(driver->second);
-  if (!once.empty()) {
-    for (auto& entry : once.mapped()) {
-      const auto* value = entry.outputs.empty() ? nullptr : std::get_if<client::Inline>(&entry.outputs[0].value);
-      list.emplace_back(wire::Dynamic::Map{{"number", entry.task.value() & ~scheduler::kOnceNumbers},
-                                           {"name", entry.function},
-                                           {"value", value == nullptr ? Bytes() : value->bytes}});
-      on_journal({driver->second, std::move(entry)});  // the next guardian is to have it as well
-    }
-  }
-  const bool journalled = mirrors.contains(driver->second) || checkpoints.contains(driver->second);
-  reply(from, wire::Dynamic(wire::Dynamic::Map{{"journalled", journalled}, {"once", std::move(list)}}));
-}
-
-void Daemon::Impl::request_app_once(const Requester& from, const Params& params) {
-  auto driver = app_of_driver.find(from.client);
-  const Bytes* value = params["value"].as_bytes();
-  const std::int64_t number = params.int_or("number", 0);
-  if (from.remote || driver == app_of_driver.end() || value == nullptr || number <= 0 ||
-      value->size() > kOnceBytesMax) {
-    reply(from,
-          fail(Code::kInvalid, fmt::format("a value of once() has a number, and at most {} bytes", kOnceBytesMax)));
-    return;
-  }
-  JournalEntry entry;
-  entry.task = TaskId(static_cast<std::uint64_t>(number) | scheduler::kOnceNumbers);
-  entry.function = params.text_or("name", "");
-  entry.outputs.push_back({client::Inline{*value}, false, 0});
-  on_journal({driver->second, entry});
-  save_entry(driver->second, std::move(entry));
-  reply(from, wire::Dynamic(wire::Dynamic::Map{}));
-}
-
-// Answered when everything that has finished so far is durable.
-void Daemon::Impl::request_app_snapshot(const Requester& from, const Params& /*params*/) {
-  auto driver = app_of_driver.find(from.client);
-  auto it = driver == app_of_driver.end() || from.remote ? checkpoints.end() : checkpoints.find(driver->second);
-  if (it == checkpoints.end()) {
-    reply(from, wire::Dynamic(wire::Dynamic::Map{{"saved", false}}));
-    return;
-  }
-  make_due(it->second, scheduler::CheckpointPolicy::kAll);
-  it->second.snapshots.emplace(it->second.last_number, from);
-  pump_checkpoint(it->first);
 }
 
 }  // namespace shoal::daemon

@@ -130,7 +130,9 @@ struct Daemon::Impl {
   void open_checkpoint(ClientId client, AppId app, const client::Hello& hello);
   void on_checkpoint_open(AppId app, Result<CheckpointFolder::Opened>& opened);
   void open_app(ClientId client, AppId app, const client::Hello& hello, std::vector<scheduler::JournalEntry> replay);
-  std::vector<scheduler::JournalEntry> restore_values(Checkpoint& checkpoint, std::vector<CheckpointRecord>& records);
+  struct Restored;
+  void restore_values(Checkpoint& checkpoint, std::vector<CheckpointRecord>& records, Restored& restored);
+  void begin_restored(AppId app, Restored& restored);
   void on_save(scheduler::out::Save&& save);
   void save_entry(AppId app, scheduler::JournalEntry&& entry);
   struct Source;
@@ -144,6 +146,8 @@ struct Daemon::Impl {
   void end_checkpoint(AppId app);
   void finish_checkpoint(AppId app);
   void notify_driver(ClientId client, const std::string& message);
+
+  // -- journal_requests.cc --
   void request_app_journal(const Requester&, const Params&);
   void request_app_once(const Requester&, const Params&);
   void request_app_snapshot(const Requester&, const Params&);

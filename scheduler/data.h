@@ -60,6 +60,9 @@ struct Version {
   bool watched = false;   // a wait is to be told when it is final
   bool doomed = false;    // in the list of records to be looked at for freeing
   bool retained = false;  // its value is kept for lineage only
+  bool cancels =
+      false;  // left by a task that failed with CANCEL_SUCCESSORS: who reads it later is cancelled: `failure`
+  bool changed = false;  // depends on a call that is not what it was in the run that is being repeated
   std::uint8_t misses = 0;
   std::uint32_t datum = kNone;     // kNone when no program name leads to it
   std::uint32_t producer = kNone;  // task record, while there is one

@@ -36,6 +36,7 @@ void Scheduler::Impl::drain(Master& master) {
       worker.fetch(master.app(), key_of(master.app(), version.name), version.bytes, holders,
                    {false, master.app(), need.version, 0}, *out);
     }
+    for (auto& entry : std::exchange(effects.saves, {})) out->emplace_back(out::Save{master.app(), std::move(entry)});
     for (const auto& freed : std::exchange(effects.freed, {})) free_value(master.app(), freed);
     // Before the replies: what the program does with a result is known only after the result is.
     for (auto& entry : effects.journal) out->emplace_back(out::Journal{master.app(), std::move(entry)});

@@ -281,7 +281,7 @@ void Graph::depend(std::uint32_t task, std::uint32_t version) {
   hold(version);
   const Version& v = versions_[resolve(version)];
   Task& t = tasks_[task];
-  if (v.state == VersionState::kFailed) {
+  if (v.state == VersionState::kFailed || v.cancels) {
     if (t.failure == kNone) t.failure = v.failure, ++failures_[v.failure].refs;
   } else if (v.state == VersionState::kPending) {
     await(task, versions_[resolve(version)]);

@@ -107,6 +107,11 @@ class Graph {
   // All that `agent` held is gone.
   void agent_lost(AgentIndex agent);
 
+  // Whether a task reads what mark_changed() said, directly or through other tasks that were marked.
+  bool reads_changed(std::uint32_t task) const;
+  // What it writes is not what it wrote in the run that is being repeated.
+  void mark_changed(std::uint32_t task);
+
   std::uint32_t make_failure(Failure failure);
   void drop_failure(std::uint32_t failure);
   Failure& failure(std::uint32_t index) { return failures_[index]; }
@@ -160,7 +165,8 @@ class Graph {
   void cancel(const std::vector<std::uint32_t>& tasks, std::uint32_t failure);
   void run_endings();
   void end_task(const Ending& ending, const std::vector<OutputValue>& kept, AgentIndex ran_on);
-  void end_output(const Ending& ending, const Ref& ref, const OutputValue* kept, AgentIndex ran_on);
+  void end_output(const Ending& ending, const Ref& ref, const OutputValue* kept, AgentIndex ran_on,
+                  std::uint32_t successors_failure);
   bool is_current(std::uint32_t version) const;
   void erase(std::uint32_t version);
   void set_value(std::uint32_t version, const OutputValue& output, AgentIndex ran_on);

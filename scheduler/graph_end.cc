@@ -100,7 +100,7 @@ void Graph::end_task(const Ending& ending, const std::vector<OutputValue>& kept,
       if (ref.access_group != kNone)
         end_successors(groups_[ref.access_group].result, FailMode::kKeep, successors_failure);
     }
-    end_output(ending, ref, value, ran_on);
+    end_output(ending, ref, value, ran_on, successors_failure);
   }
   leave_groups(ending.task);
   retire(ending.task, false);
@@ -110,7 +110,8 @@ void Graph::end_task(const Ending& ending, const std::vector<OutputValue>& kept,
   }
 }
 
-void Graph::end_output(const Ending& ending, const Ref& ref, const OutputValue* kept, AgentIndex ran_on) {
+void Graph::end_output(const Ending& ending, const Ref& ref, const OutputValue* kept, AgentIndex ran_on,
+                       std::uint32_t successors_failure) {
   if (ending.mode == FailMode::kDiscard) {
     fail_version(ref.write, ending.failure, FailMode::kDiscard);
     if (ref.access_group == kNone) return;
@@ -120,6 +121,13 @@ void Graph::end_output(const Ending& ending, const Ref& ref, const OutputValue* 
   }
   if (kept != nullptr) {
     set_value(ref.write, *kept, ran_on);
+    if (ending.mode == FailMode::kCancelSuccessors && ref.read == kNone) {
+      // A result that the task did not come to make: whether a successor was called before or after makes no
+      // difference.
+      versions_[ref.write].cancels = true;
+      versions_[ref.write].failure = successors_failure;
+      ++failures_[successors_failure].refs;
+    }
     set_ready(ref.write);
   } else if (ref.read != kNone) {
     follow(ref.write, ref.read);
@@ -137,7 +145,8 @@ void Graph::set_value(std::uint32_t index, const OutputValue& output, AgentIndex
   v.holders.clear();
   if (!output.held) return;
   v.kept = true;
-  v.holders.push_back(ran_on);
+  const bool restored = ran_on == kNone && !std::holds_alternative<client::Nothing>(output.value);
+  v.holders.push_back(restored ? kSelf : ran_on);
 }
 
 void Graph::set_ready(std::uint32_t first) {

@@ -78,6 +78,19 @@ void Graph::agent_lost(AgentIndex agent) {
   }
 }
 
+bool Graph::reads_changed(std::uint32_t task) const {
+  return std::any_of(tasks_[task].refs.begin(), tasks_[task].refs.end(), [&](const Ref& ref) {
+    return ref.read != kNone && (versions_[ref.read].changed || versions_[resolve(ref.read)].changed);
+  });
+}
+
+void Graph::mark_changed(std::uint32_t task) {
+  for (const Ref& ref : tasks_[task].refs) {
+    if (ref.write != kNone) versions_[ref.write].changed = true;
+    if (ref.access_group != kNone) versions_[groups_[ref.access_group].result].changed = true;
+  }
+}
+
 // After this the version is pending, or has failed because nothing can make it again.
 void Graph::remake(std::uint32_t version) {
   const std::uint32_t producer = versions_[version].producer;

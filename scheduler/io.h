@@ -66,7 +66,8 @@ struct OpenApp {
   AppId app;
   client::Hello hello;
   bool journal = false;              // finished tasks are told by out::Journal
-  std::vector<JournalEntry> replay;  // those that finished under a master that is lost
+  std::vector<JournalEntry> replay;  // those that finished under a master that is lost, or in a former run
+  bool save = false;                 // finished tasks are told by out::Save, with their values on this host
 };
 struct ClientMessage {
   ClientId client;
@@ -154,8 +155,13 @@ struct Journal {  // a task has finished: whoever is to continue the application
   AppId app;
   JournalEntry entry;
 };
+struct Save {  // a task has finished, and what it left is on this host until the effects that follow
+  AppId app;
+  JournalEntry
+      entry;  // outputs that are held without a value could not be brought here: they are made again when needed
+};
 }  // namespace out
 using Output = std::variant<out::Send, out::ToClient, out::Launch, out::Kill, out::Fetch, out::Keep, out::Drop,
-                            out::StateChanged, out::SummariesChanged, out::Answer, out::Journal>;
+                            out::StateChanged, out::SummariesChanged, out::Answer, out::Journal, out::Save>;
 
 }  // namespace shoal::scheduler

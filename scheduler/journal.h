@@ -5,6 +5,7 @@
 // runs the program again and answers its calls from here until it has caught up (design: replay).
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "protocol/wire/client.h"
@@ -15,7 +16,7 @@ namespace shoal::scheduler {
 // value that the agent it ran on holds.
 struct OutputValue {
   client::Value value;
-  bool held = false;  // by the agent it ran on, under its key
+  bool held = false;  // by the agent it ran on, under its key; in a replay, with a value: by this host
   std::uint64_t bytes = 0;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
@@ -23,16 +24,24 @@ struct OutputValue {
   }
 };
 
+// Or what the program did itself and is to find again: a value that is not the same in every run (once).
 struct JournalEntry {
   TaskId task;
-  FunctionId function;
+  std::string function;    // its name: a program that runs again may have better code
+  std::uint64_t call = 0;  // fingerprint of what it was called with; 0: not taken
   // Of written accesses, in order. Those that lay on some agent say so without a value: they are made again when
   // needed.
   std::vector<OutputValue> outputs;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.task, self.function, self.outputs);
+    f(self.task, self.function, self.call, self.outputs);
   }
 };
+
+// Values of `once` are numbered apart from tasks.
+constexpr std::uint64_t kOnceNumbers = 1ULL << 63;
+inline bool is_once(const JournalEntry& entry) {
+  return (entry.task.value() & kOnceNumbers) != 0;
+}
 
 }  // namespace shoal::scheduler

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocol/base/check.h"
+#include "scheduler/fingerprint.h"
 
 namespace shoal::scheduler {
 
@@ -69,7 +70,7 @@ void Master::submit(const client::TaskCall& call) {
   ++counts_.submitted;
   groups_.enter(groups_.current());
   const std::uint32_t task = graph_.submit(call, known->second, groups_.current());
-  if (!replay_.empty() && graph_.find(call.task) == task && replay_.contains(call.task)) return replay(call, task);
+  if (!replay_.empty() && graph_.find(call.task) == task && may_replay(call, task)) return replay(call, task);
   if (graph_.find(call.task) == task && options(graph_.task(task)).is_replicated)
     submit_replicas(call, known->second, task);
 }
@@ -92,12 +93,16 @@ void Master::refuse_call(const client::TaskCall& call, std::uint32_t function, C
 }
 
 void Master::on(const client::PutData& message) {
+  if (saves_) put_prints_[message.datum] = fingerprint(message.value);
   // When it is refused, the first use of the datum says why.
   if (graph_.put(message.datum, message.value)) drain();
 }
 
 void Master::on(const client::Release& message) {
-  for (const DatumId datum : message.data) graph_.release(datum);
+  for (const DatumId datum : message.data) {
+    graph_.release(datum);
+    if (saves_) put_prints_.erase(datum);
+  }
   for (const auto& path : message.files) graph_.release_file(path);
   drain();
 }
@@ -172,9 +177,13 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
       if (!recompute) trace_end(task, TraceEntry::End::kDone, ran_on, result.run_us);
       const bool journalled = is_journalled(task);
       if (journalled) note_finished(task, result.outputs);
+      std::vector<std::uint32_t> wanted;
+      const bool saved = journalled && is_saved(task);
+      if (saved) wanted = begin_save(task, result.outputs, ran_on);
       if (auto fits = graph_.complete(index, result.outputs, ran_on); !fits) {
         if (!recompute) trace_.undo();
         if (journalled) effects_.journal.pop_back();
+        if (saved) drop_save(wanted);
         result.message = fits.error().message;
         return judge_failure(index, result, ran_on, agents);
       }
@@ -185,6 +194,7 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
         ++counts_.by_agent[ran_on];
         count_end(group);
       }
+      want_for_save(wanted);
       drain();
       return Verdict::kEnded;
     }
@@ -421,6 +431,8 @@ void Master::drop_graph() {
   waits_.clear();
   waiting_.clear();
   barriers_.clear();
+  saving_.clear();
+  wanted_.clear();
   effects_ = MasterEffects();
   groups_ = TaskGroups(limits_.groups_max);
   graph_ = Graph(app_, limits_);

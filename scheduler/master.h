@@ -34,7 +34,7 @@ struct MasterEffects {
   };
   bool empty() const {
     return ready.empty() && revoke.empty() && needs.empty() && freed.empty() && keep.empty() && replies.empty() &&
-           journal.empty();
+           journal.empty() && saves.empty();
   }
   std::vector<std::uint32_t> ready;   // tasks to be run (the dispatcher sets Task::work)
   std::vector<std::uint32_t> revoke;  // work records of tasks that ended otherwise
@@ -43,6 +43,7 @@ struct MasterEffects {
   std::vector<Keep> keep;
   std::vector<out::ToClient> replies;
   std::vector<JournalEntry> journal;  // tasks that finished
+  std::vector<JournalEntry> saves;    // those whose values are all on this host
 };
 
 // What is to become of the work record of an attempt that ended.
@@ -73,6 +74,9 @@ class Master {
 
   // From now on finished tasks are journalled. Tasks of `replay` are not run: they finished under another master.
   void journal(std::vector<JournalEntry> replay);
+  // From now on finished tasks are told with their values, which are brought to this host for that. A replay is of a
+  // former run then: a call with other arguments runs again, and so does what depends on it.
+  void save() { saves_ = journals_ = true; }
 
   // The time of the calls that follow.
   void set_now(Instant now) { now_ = now; }
@@ -156,7 +160,22 @@ class Master {
   void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
   // master_journal.cc
   bool is_journalled(const Task& task) const;
+  bool is_saved(const Task& task) const;
+  JournalEntry entry_of(const Task& task, const std::vector<OutputValue>& outputs) const;
   void note_finished(const Task& task, const std::vector<OutputValue>& outputs);
+  struct Saving {  // a finished task whose values are not all here
+    JournalEntry entry;
+    std::size_t open = 0;
+  };
+  struct Wanted {  // an output of it
+    TaskId task;
+    std::size_t output = 0;
+  };
+  std::vector<std::uint32_t> begin_save(const Task& task, const std::vector<OutputValue>& outputs, AgentIndex ran_on);
+  void drop_save(const std::vector<std::uint32_t>& wanted);
+  void want_for_save(const std::vector<std::uint32_t>& wanted);
+  void take_for_save(std::uint32_t version);
+  bool may_replay(const client::TaskCall& call, std::uint32_t task);
   void replay(const client::TaskCall& call, std::uint32_t task);
   void refuse_call(const client::TaskCall& call, std::uint32_t function, Code code, std::string why);
   void add_item(PendingWait& wait, std::uint32_t version, DatumId datum, std::string path);
@@ -199,7 +218,12 @@ class Master {
   Able able_;
   std::size_t spread_ = 0;
   bool journals_ = false;
+  bool saves_ = false;
+  bool told_change_ = false;
   std::unordered_map<TaskId, JournalEntry> replay_;
+  std::unordered_map<DatumId, std::uint64_t> put_prints_;  // fingerprints of what the program put, while it saves
+  std::unordered_map<TaskId, Saving> saving_;
+  std::unordered_map<std::uint32_t, Wanted> wanted_;  // by version
   std::vector<Function> functions_;
   std::unordered_map<FunctionId, std::uint32_t> by_function_;
   std::map<std::uint64_t, PendingWait> waits_;

@@ -90,6 +90,7 @@ void Master::fetched(std::uint32_t version, bool ok, const client::Value& value)
     }
   }
   settle(version);
+  take_for_save(version);
   drain();
 }
 

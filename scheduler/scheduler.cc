@@ -196,6 +196,7 @@ void Scheduler::Impl::on(const in::OpenApp& open) {
   clients[open.client] = open.app;
   auto& master = masters[open.app] = std::make_unique<Master>(open.app, open.client, open.hello, config.limits, now);
   if (open.journal || !open.replay.empty()) master->journal(open.replay);
+  if (open.save) master->save();
   master->set_able([this](const Demand& demand) { return able_agents(demand); });
 }
 

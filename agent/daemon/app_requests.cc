@@ -94,6 +94,8 @@ Result<AppStart> Daemon::Impl::prepare_start(AppId app, const AppSpec& spec) {
   start.environment["SHOAL_SOCKET"] = home.socket();
   start.environment["SHOAL_APP"] = app.hex();
   start.environment["PYTHONUNBUFFERED"] = "1";
+  start.environment.emplace("PYTHONHASHSEED",
+                            "0");  // a program that runs again must go through its sets in the same order
   start.environment["PYTHONPATH"] = python_path(start.environment["PYTHONPATH"]);
   return start;
 }
@@ -193,6 +195,7 @@ void Daemon::Impl::show_output(AppId app, int stream, std::string_view text) {
 void Daemon::Impl::on_app_exit(const AppState& state) {
   spdlog::info("application {} ({}) ended with code {}", state.app.brief(), state.name, state.exit_code);
   replays.erase(state.app);
+  end_checkpoint(state.app);
   auto it = mirrors.find(state.app);
   if (it == mirrors.end()) return show_exit(state);
   if (stopping && it->second.open) return move_watchers(state.app);  // its guardian goes on when this agent has left
@@ -201,6 +204,10 @@ void Daemon::Impl::on_app_exit(const AppState& state) {
 }
 
 void Daemon::Impl::show_exit(const AppState& state) {
+  if (auto it = checkpoints.find(state.app); it != checkpoints.end()) {
+    it->second.exit = state;  // who sees the end may start it again: everything is in the folder then
+    return;
+  }
   auto watching = watchers.extract(state.app);
   if (watching.empty()) return;
   const client::Event event{"app.exit",

@@ -63,10 +63,10 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
     }
     app_of_driver[connected.client] = welcome.app;
     clients->send(connected.client, welcome);
+    if (!hello.checkpoint.empty()) return open_checkpoint(connected.client, welcome.app, hello);
     auto replay = replays.extract(welcome.app);
-    inputs.emplace_back(node::in::Scheduler(
-        scheduler::in::OpenApp{connected.client, welcome.app, hello, mirrors.contains(welcome.app),
-                               replay.empty() ? std::vector<scheduler::JournalEntry>() : std::move(replay.mapped())}));
+    open_app(connected.client, welcome.app, hello,
+             replay.empty() ? std::vector<scheduler::JournalEntry>() : std::move(replay.mapped()));
     return;
   }
   if (hello.role != "cli") {
@@ -78,6 +78,13 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
 }
 
 void Daemon::Impl::on_client_message(ClientId client, executor::ClientMessage& message) {
+  if (auto driver = app_of_driver.find(client); driver != app_of_driver.end()) {
+    auto checkpoint = checkpoints.find(driver->second);
+    if (checkpoint != checkpoints.end() && checkpoint->second.client == client && !checkpoint->second.is_open) {
+      checkpoint->second.early.push_back(std::move(message));
+      return;
+    }
+  }
   const auto only_executors = [&](auto&) {
     clients->reject(client, {Code::kDenied, "only executors report attempts"});
   };
@@ -104,7 +111,11 @@ void Daemon::Impl::on_client_message(ClientId client, executor::ClientMessage& m
 }
 
 void Daemon::Impl::on_client_gone(ClientId client) {
-  if (app_of_driver.erase(client) != 0) inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
+  if (auto driver = app_of_driver.extract(client); !driver.empty()) {
+    end_checkpoint(driver.mapped());
+    once_values.erase(driver.mapped());
+    inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
+  }
   std::vector<streams::Output> outputs;
   broker->on_client_gone(agent::Reactor::now(), client, outputs);
   carry_out(outputs);

@@ -154,6 +154,7 @@ void Daemon::Impl::on_scheduler_output(node::out::Scheduler& output) {
       for (const auto& key : drop.keys) self.drop_value(key);
     }
     void operator()(scheduler::out::Journal& journal) const { self.on_journal(std::move(journal)); }
+    void operator()(scheduler::out::Save& save) const { self.on_save(std::move(save)); }
   };
   std::visit(Visitor{*this}, output);
 }

@@ -175,6 +175,7 @@ Result<> Daemon::Impl::open() {
       },
       [this](wire::Envelope envelope) { return route(std::move(envelope)); });
   worker = std::make_unique<WorkerThread>(*reactor);
+  checkpoint_worker = std::make_unique<WorkerThread>(*reactor);
   clients = std::make_unique<executor::ClientServer>(
       *reactor, [this](executor::ClientEvent&& event) { on_client_event(std::move(event)); });
   executors = open_executors(std::max<std::uint32_t>(1, resources_of(settings, !python.empty()).computing_units));
@@ -191,6 +192,7 @@ Result<> Daemon::Impl::open() {
   mirror_timer = reactor->add_timer([this] { on_mirror_timer(); });
   guard_timer = reactor->add_timer([this] { on_guard_timer(); });
   spare_timer = reactor->add_timer([this] { values->release_spares(); });
+  checkpoint_timer = reactor->add_timer([this] { on_checkpoint_timer(); });
   reactor->set_timer(renewal_timer, started + seconds(60));
   for (auto& watched :
        std::initializer_list<std::pair<int, void (Impl::*)()>>{{engine->event_fd(), &Impl::on_engine_events},

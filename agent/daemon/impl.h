@@ -17,10 +17,12 @@
 #include <thread>
 #include <vector>
 
+#include "agent/daemon/app_checkpoint.h"
 #include "agent/daemon/app_guard.h"
 #include "agent/daemon/app_runner.h"
 #include "agent/daemon/daemon.h"
 #include "agent/daemon/home.h"
+#include "agent/daemon/requester.h"
 #include "agent/daemon/transfer.h"
 #include "agent/daemon/value_table.h"
 #include "agent/daemon/worker_thread.h"
@@ -36,13 +38,6 @@
 #include "streams/broker/broker.h"
 
 namespace shoal::daemon {
-
-// Whoever is to get the answer to a request: a client of this agent, or one of another agent.
-struct Requester {
-  ClientId client;
-  std::uint64_t request = 0;
-  std::optional<wire::Address> remote;  // the agent that asks on behalf of its client
-};
 
 // Who is told of an application's output, and how much of each stream it has seen already.
 struct Watcher {
@@ -130,6 +125,32 @@ struct Daemon::Impl {
   void on_master_gone(AgentId agent, bool proven);
   void on_guard_timer();
   void take_over_from(AgentId agent);
+
+  // -- app_checkpoint.cc: applications that leave something for their next run --
+  void open_checkpoint(ClientId client, AppId app, const client::Hello& hello);
+  void on_checkpoint_open(AppId app, Result<CheckpointFolder::Opened>& opened);
+  void open_app(ClientId client, AppId app, const client::Hello& hello, std::vector<scheduler::JournalEntry> replay);
+  struct Restored;
+  void restore_values(Checkpoint& checkpoint, std::vector<CheckpointRecord>& records, Restored& restored);
+  void begin_restored(AppId app, Restored& restored);
+  void on_save(scheduler::out::Save&& save);
+  void save_entry(AppId app, scheduler::JournalEntry&& entry);
+  struct Source;
+  std::vector<Source> hold_values(AppId app, Checkpoint& checkpoint, const scheduler::JournalEntry& entry);
+  void save_values(AppId app, TaskId task, std::vector<Source> sources);
+  void on_values_saved(AppId app, TaskId task, const std::vector<Source>& sources);
+  static void make_due(Checkpoint& checkpoint, std::uint64_t up_to);
+  void pump_checkpoint(AppId app);
+  void on_checkpoint_written(AppId app, const std::vector<std::uint64_t>& numbers, const Result<>& written);
+  void on_checkpoint_timer();
+  void end_checkpoint(AppId app);
+  void finish_checkpoint(AppId app);
+  void notify_driver(ClientId client, const std::string& message);
+
+  // -- journal_requests.cc --
+  void request_app_journal(const Requester&, const Params&);
+  void request_app_once(const Requester&, const Params&);
+  void request_app_snapshot(const Requester&, const Params&);
 
   // -- client_bridge.cc: local processes --
   void on_client_event(executor::ClientEvent&& event);
@@ -238,6 +259,7 @@ struct Daemon::Impl {
   std::unique_ptr<edge::Edge> edge;
   std::unique_ptr<AppRunner> apps;
   std::unique_ptr<WorkerThread> worker;
+  std::unique_ptr<WorkerThread> checkpoint_worker;  // waits for disks
   std::unique_ptr<node::Node> node;
   std::unique_ptr<gateway::Gateway> gateway;  // none: settings
 
@@ -251,6 +273,7 @@ struct Daemon::Impl {
   agent::Reactor::TimerId mirror_timer = 0;
   agent::Reactor::TimerId guard_timer = 0;
   agent::Reactor::TimerId spare_timer = 0;
+  agent::Reactor::TimerId checkpoint_timer = 0;
 
   std::vector<storage::KeyValue> persist_batch;
   std::vector<Ticket> persist_tickets;
@@ -274,8 +297,10 @@ struct Daemon::Impl {
   std::map<AppId, std::vector<Watcher>> watchers;  // of an app's output and end
   std::map<AppId, Mirror> mirrors;                 // of applications that are to outlive this agent
   std::map<AppId, Guarded> guarded;                // applications of other agents
-  std::map<AppId, std::vector<scheduler::JournalEntry>> replays;  // until the driver that runs again connects
-  std::map<AgentId, Instant> doubted_masters;                     // silent, and from when on they count as lost
+  std::map<AppId, std::vector<scheduler::JournalEntry>> replays;      // until the driver that runs again connects
+  std::map<AppId, std::vector<scheduler::JournalEntry>> once_values;  // that a driver which runs again is to find
+  std::map<AppId, Checkpoint> checkpoints;
+  std::map<AgentId, Instant> doubted_masters;  // silent, and from when on they count as lost
   std::map<ClientId, AppId> app_of_driver;
   std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax
   static constexpr std::size_t kFarNamesMax = 10'000;

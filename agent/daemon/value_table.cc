@@ -236,6 +236,35 @@ Result<ValueTable::Incoming> ValueTable::create(const std::string& key, std::uin
   return incoming;
 }
 
+Result<client::Value> ValueTable::adopt(const std::string& key, const std::string& path, std::uint64_t bytes, Form form,
+                                        const std::string& name) {
+  client::Value value;
+  std::string link;
+  if (form == Form::kMemory) {
+    const std::string file = fmt::format("in.{}", ++created_);
+    link = arena_dir_ + "/" + file;
+    value = client::Shared{file, bytes};
+  } else {
+    const std::string folder = fmt::format("{}/{}.{}", files_dir_, file_name_for(key), ++created_);
+    if (auto made = make_directories(folder); !made) return tl::unexpected<Error>(made.error());
+    link = folder + "/" + (is_plain_name(name) ? name : "value");
+    value = client::FilePath{link};
+  }
+  if (::symlink(path.c_str(), link.c_str()) != 0)
+    return fail(Code::kUnavailable, fmt::format("cannot make {}: {}", link, std::strerror(errno)));
+  return value;
+}
+
+Result<std::string> ValueTable::hold(const client::Value& value) {
+  const auto path = path_of(value);
+  if (!path) return fail(Code::kUnsupported, "it is not a file");
+  const bool file = std::holds_alternative<client::FilePath>(value);
+  std::string held = fmt::format("{}/held.{}", file ? files_dir_ : arena_dir_, ++created_);
+  if (::link(path->c_str(), held.c_str()) != 0)
+    return fail(Code::kUnsupported, fmt::format("{} has no second name: {}", *path, std::strerror(errno)));
+  return held;
+}
+
 void ValueTable::discard(const client::Value& value) const {
   auto path = path_of(value);
   if (!path) return;

@@ -58,6 +58,13 @@ class ValueTable {
   };
   Result<Incoming> create(const std::string& key, std::uint64_t bytes, Form form = Form::kMemory,
                           const std::string& name = {});
+  // A value whose bytes lie in somebody else's file at `path`, which must outlive it: a link to it is this table's.
+  Result<client::Value> adopt(const std::string& key, const std::string& path, std::uint64_t bytes, Form form,
+                              const std::string& name);
+  // A second name for the file of a value, which lasts when the value is dropped, until it is unlinked. Directories and
+  // files of other places have none: kUnsupported.
+  Result<std::string> hold(const client::Value& value);
+
   // Removes an incoming value that did not arrive whole, and a folder that is empty then.
   void discard(const client::Value& value) const;
 

@@ -76,7 +76,7 @@ struct Persist {  // in the agent's key-value store; an empty value erases the k
 };
 using Scheduler =
     std::variant<scheduler::out::ToClient, scheduler::out::Launch, scheduler::out::Kill, scheduler::out::Fetch,
-                 scheduler::out::Keep, scheduler::out::Drop, scheduler::out::Journal>;
+                 scheduler::out::Keep, scheduler::out::Drop, scheduler::out::Journal, scheduler::out::Save>;
 using Storage = std::variant<storage::out::Pull, storage::out::Erase, storage::out::PutDone, storage::out::Located,
                              storage::out::DeleteDone, storage::out::RecordSet, storage::out::RecordGot,
                              storage::out::RecordsListed>;

@@ -159,10 +159,13 @@ struct Hello {
   std::optional<std::uint64_t> parent_attempt;  // set by a driver that is itself a task
   std::string working_dir;
   std::vector<std::string> python_path;  // prepended to sys.path of executors on the same host
+  std::string checkpoint;                // of a driver: the folder of its checkpoint; empty: none
+  std::string checkpoint_policy;         // scheduler/checkpoint_policy.h
+  std::vector<std::string> checkpoint_avoid;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.version, self.role, self.app, self.name, self.pid, self.python, self.parent_attempt, self.working_dir,
-      self.python_path);
+      self.python_path, self.checkpoint, self.checkpoint_policy, self.checkpoint_avoid);
   }
 };
 

@@ -25,6 +25,11 @@ client::Hello hello_of(std::optional<std::uint64_t> parent_attempt) {
   hello.working_dir = std::filesystem::current_path().string();
   const char* app = ::getenv("SHOAL_APP");
   if (app != nullptr && !parent_attempt) hello.app = AppId::from_hex_text(app);
+  if (const char* folder = ::getenv("SHOAL_CHECKPOINT"); folder != nullptr && !parent_attempt) {
+    const char* policy = ::getenv("SHOAL_CHECKPOINT_POLICY");
+    hello.checkpoint = *folder == '\0' ? "" : std::filesystem::absolute(folder).string();
+    hello.checkpoint_policy = policy == nullptr ? "" : policy;
+  }
   return hello;
 }
 

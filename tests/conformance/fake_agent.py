@@ -112,6 +112,8 @@ class FakeAgent:
         self.released: list[int] = []
         self.cancelled_attempts: list[int] = []
         self.hellos: list[list] = []
+        self.once: list[dict] = []  # values that drivers had journalled
+        self.once_before: list[dict] = []  # those of a run that is repeated
         self.frames: list[int] = []
         self._clients: dict[int, Client] = {}
         self._polls: list[tuple[Client, int, dict, float]] = []
@@ -248,12 +250,26 @@ class FakeAgent:
         if method in ("app.tasks", "app.trace", "agent.agents", "agent.status"):
             client.send(Kind.REPLY, [number, 0, "", getattr(self, "_ask_" + method.split(".")[1])(client, params), b""])
             return
+        if method in ("app.journal", "app.once", "app.snapshot"):
+            client.send(Kind.REPLY, [number, 0, "", getattr(self, "_ask_" + method.split(".")[1])(client, params), b""])
+            return
         if method == "store.put" and "shared" in params:
             path = os.path.join(self.arena, params["shared"])
             with open(path, "rb") as file:
                 params["bytes"] = file.read()
             os.unlink(path)
         self._answer(client, number, method, params)
+
+    def _ask_journal(self, client: Client, params: dict) -> dict:
+        return {"journalled": True, "once": self.once_before}
+
+    def _ask_once(self, client: Client, params: dict) -> dict:
+        self.once.append(params)
+        return {}
+
+    def _ask_snapshot(self, client: Client, params: dict) -> dict:
+        client.send(Kind.EVENT, ["app.notice", {"message": "a notice"}])
+        return {"saved": bool(self.hellos[-1][9])}
 
     def _answer(self, client: Client, number: int, method: str, params: dict) -> None:
         try:

@@ -142,6 +142,18 @@ def test_deleted_file(session, tmp_path):
     assert not path.exists()
 
 
+def test_deleted_files_go_at_a_barrier(session, tmp_path):
+    gone, anew = tmp_path / "gone", tmp_path / "anew"
+    for path in (gone, anew):
+        path.write_text("x")
+        delete_file(path)
+    write(anew, "again")
+    shoal.barrier()
+    assert not gone.exists()
+    wait_on_file(anew)
+    assert anew.read_text() == "again"
+
+
 def test_end_of_program_brings_files_home(session, tmp_path):
     write(tmp_path / "late", "home")
     session.finish()

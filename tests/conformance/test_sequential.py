@@ -167,3 +167,13 @@ def test_forked_child_is_not_the_driver(session):
     os.waitpid(pid, 0)
     assert os.read(read_end, 10) == b"1"
     assert wait_on(push([], 2)) == 1
+
+
+def test_a_command_that_may_fail(sequential):
+    @shoal.on_failure(management="IGNORE", returns=7)
+    @shoal.binary(binary="false")
+    @task(returns=int)
+    def fails():
+        pass
+
+    assert wait_on(fails()) == 7

@@ -64,6 +64,12 @@ def start(agent: Agent, path: str) -> tuple[threading.Thread, list[subprocess.Co
     return thread, done
 
 
+def master(agents: list[Agent]) -> Agent | None:
+    """Who runs the program now."""
+    running = [agent for agent in agents if any(app["state"] == "running" for app in agent.json("apps")["apps"])]
+    return running[0] if running else None
+
+
 def executions(place: Path) -> list[int]:
     """How often each square was computed."""
     return [path.stat().st_size for path in place.glob("square.*")]
@@ -89,15 +95,9 @@ def test_two_masters_are_lost_one_after_the_other(cluster: Cluster, program, tmp
     wait_until(lambda: len(executions(tmp_path)) >= 100, 60, "a part of it is done")
     agents[0].kill()
     rest = agents[1:]
-
-    def master() -> Agent | None:
-        """Who runs it now."""
-        running = [agent for agent in rest if any(app["state"] == "running" for app in agent.json("apps")["apps"])]
-        return running[0] if running else None
-
-    wait_until(master, 20, "somebody goes on with it")
+    wait_until(lambda: master(rest), 20, "somebody goes on with it")
     wait_until(lambda: len(executions(tmp_path)) >= 300, 60, "more of it is done")
-    second = master()
+    second = master(rest)
     assert second is not None
     second.kill()
     thread.join()
@@ -174,3 +174,34 @@ def test_an_agent_that_is_alone_in_its_region_has_a_guardian_above(three_levels:
     thread.join()
     assert done[0].stdout.splitlines() == LINES, done[0].stderr
     assert done[0].returncode == 3
+
+
+def test_once_gives_what_it_gave_before(cluster: Cluster, program, tmp_path: Path) -> None:
+    agents = three_equals(cluster)
+    text = f"""
+import random, time
+from shoal import once, task, wait_on
+@task(returns=int)
+def one(i):
+    open({str(tmp_path)!r} + f"/square.{{i}}", "a").write("x")
+    time.sleep(0.02)
+    return i
+first, count = once(time.time_ns), once(random.randrange, 5, 9)
+print(first, flush=True)
+for block in range(10 + count):
+    wait_on([one(block * 10 + i) for i in range(10)])
+print(first, once(lambda: 5), flush=True)
+"""
+    thread, done = start(agents[0], program(text))
+    wait_until(lambda: len(executions(tmp_path)) >= 50, 60, "a part of it is done")
+    agents[0].kill()
+    wait_until(lambda: master(agents[1:]), 20, "somebody goes on with it")
+    wait_until(lambda: len(executions(tmp_path)) >= 100, 60, "more of it is done")
+    second = master(agents[1:])
+    assert second is not None
+    second.kill()
+    thread.join()
+    assert done[0].returncode == 0, done[0].stderr
+    first, last = done[0].stdout.splitlines()
+    assert last == f"{first} 5"
+    assert 150 <= len(executions(tmp_path)) < 190

@@ -133,6 +133,93 @@ def test_the_whole_surface_over_two_agents(cluster: Cluster, program, tmp_path: 
     assert done.stdout.splitlines()[-1] == "all is well ['a', '--b']"
 
 
+def test_every_kind_of_parameter_over_two_agents(cluster: Cluster, program, tmp_path: Path) -> None:
+    first = cluster.found("one", computing_units=2)
+    cluster.join("two", first, computing_units=2)
+    path = program((Path(__file__).parent / "parameter_program.py").read_text())
+    done = subprocess.run(
+        [str(BINARIES / "shoal"), "--home", str(first.home), "run", "--quiet", path, "x"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "all is well ['x']"
+
+
+TEST_CASE = """
+import sys, unittest
+from pycompss.api.task import task
+from pycompss.api.api import compss_wait_on
+
+class Sums(unittest.TestCase):
+    def setUp(self):
+        self.base = 3
+
+    @task(returns=int)
+    def plus(self, x):
+        self.assertGreater(x, 0)
+        return x + self.base
+
+    def test_plus(self):
+        self.assertEqual(compss_wait_on([self.plus(4), self.plus(5)]), [7, 8])
+
+    def test_an_assertion_in_a_task_fails_the_test(self):
+        with self.assertRaises(AssertionError):
+            compss_wait_on(self.plus(0))
+
+done = unittest.TextTestRunner(stream=sys.stdout).run(unittest.defaultTestLoader.loadTestsFromTestCase(Sums))
+print(done.testsRun, len(done.failures), len(done.errors), flush=True)
+"""
+
+
+def test_tasks_of_a_test_case(cluster: Cluster, program) -> None:
+    agent = cluster.found("one", computing_units=2)
+    done = agent.shoal("run", "--quiet", program(TEST_CASE), timeout=60, check=False)
+    assert "2 0 0" in done.stdout.splitlines(), done.stdout + done.stderr
+
+
+LATE_SUCCESSOR = """
+import os
+from pycompss.api.api import compss_open, compss_wait_on
+from pycompss.api.on_failure import on_failure
+from pycompss.api.parameter import FILE_OUT
+from pycompss.api.task import task
+
+@task(returns=1, on_failure="CANCEL_SUCCESSORS")
+def fails():
+    raise ValueError("on purpose")
+
+@task(returns=1)
+def after(x):
+    return x + 1
+
+@on_failure(management="IGNORE", path="default.txt")
+@task(path=FILE_OUT)
+def writes(path):
+    raise ValueError("on purpose")
+
+failed = fails()
+assert compss_wait_on(failed) is None
+assert compss_wait_on(after(failed)) is None, "called after the failure, and cancelled all the same"
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+open("default.txt", "w").write("default")
+writes("out.txt")
+with compss_open("out.txt") as file:
+    assert file.read() == "default", "of the main program's directory"
+print("all is well")
+"""
+
+
+def test_failures_leave_what_was_said(cluster: Cluster, program) -> None:
+    agent = cluster.found("one", computing_units=2)
+    done = agent.shoal("run", "--quiet", program(LATE_SUCCESSOR), timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "all is well\n"
+
+
 def test_the_wall_clock_cancels_tasks_on_agents(cluster: Cluster, program) -> None:
     agent = cluster.found("one", computing_units=1)
     path = program(

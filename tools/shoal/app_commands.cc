@@ -8,6 +8,7 @@
 #include "agent/daemon/home.h"
 #include "agent/settings/settings.h"
 #include "protocol/base/number_set.h"
+#include "scheduler/checkpoint_policy.h"
 #include "tools/shoal/follow.h"
 #include "tools/shoal/pictures.h"
 #include "tools/shoal/task_output.h"
@@ -56,6 +57,22 @@ Program find_program(const std::string& said, const std::map<std::string, std::s
   return {here, kRunNotFound};
 }
 
+// The program's SDK tells its agent.
+Result<> add_checkpoint(const Context& context, wire::Dynamic::Map& environment) {
+  const std::string folder = context.option("checkpoint");
+  const std::string policy = context.option("checkpoint-policy");
+  const std::string avoid = context.option("checkpoint-avoid");
+  if (folder.empty() && (!policy.empty() || !avoid.empty()))
+    return fail(Code::kInvalid, "when and what to save needs a place: add --checkpoint DIR");
+  if (folder.empty()) return {};
+  if (auto ok = scheduler::CheckpointPolicy::parse(policy); !ok) return tl::unexpected<Error>(ok.error());
+  std::error_code error;
+  environment["SHOAL_CHECKPOINT"] = fs::absolute(folder, error).lexically_normal().string();
+  if (!policy.empty()) environment["SHOAL_CHECKPOINT_POLICY"] = policy;
+  if (!avoid.empty()) environment["SHOAL_CHECKPOINT_AVOID"] = avoid;
+  return {};
+}
+
 Result<wire::Dynamic::Map> start_params(const Context& context, const fs::path& program) {
   wire::Dynamic::Array arguments;
   for (const auto& word : context.rest) arguments.emplace_back(word);
@@ -68,6 +85,8 @@ Result<wire::Dynamic::Map> start_params(const Context& context, const fs::path& 
       environment[pair.substr(0, equals)] = pair.substr(equals + 1);
     }
   }
+  if (auto checkpointed = add_checkpoint(context, environment); !checkpointed)
+    return tl::unexpected<Error>(checkpointed.error());
   for (const char* passed : {"PATH", "VIRTUAL_ENV", "LANG"}) {
     const auto own = settings::process_environment();
     if (auto it = own.find(passed); it != own.end() && environment.count(passed) == 0) environment[passed] = it->second;

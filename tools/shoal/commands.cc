@@ -6,6 +6,10 @@ namespace {
 
 const Option kPython{"python", 0, "PATH", "interpreter of the program and its tasks"};
 const Option kEnv{"env", 'e', "KEY=VALUE", "environment of the program"};
+const Option kCheckpoint{"checkpoint", 0, "DIR", "save finished tasks there, and begin with what is there"};
+const Option kCheckpointPolicy{"checkpoint-policy", 0, "WHEN",
+                               "finished:N tasks (default 1), time:N seconds, group:N calls, or snapshot"};
+const Option kCheckpointAvoid{"checkpoint-avoid", 0, "FUNCTIONS", "do not save what these give: names with commas"};
 const Option kTaskOutput{"task-output", 0, "", "show what tasks print, too, wherever they run"};
 
 std::vector<Command> agent_commands() {
@@ -83,7 +87,7 @@ std::vector<Command> app_commands() {
        .least = 1,
        .most = 1,
        .summary = "run an application and stay attached; its exit code becomes shoal's",
-       .options = {kPython, kEnv, kTaskOutput},
+       .options = {kPython, kEnv, kCheckpoint, kCheckpointPolicy, kCheckpointAvoid, kTaskOutput},
        .example = "shoal run --task-output train.py --epochs 3",
        .run = run_run,
        .takes_rest = true,
@@ -95,6 +99,9 @@ std::vector<Command> app_commands() {
        .summary = "start an application and print its id",
        .options = {kPython,
                    kEnv,
+                   kCheckpoint,
+                   kCheckpointPolicy,
+                   kCheckpointAvoid,
                    {"wait", 'w', "", "wait for its end"},
                    {"follow", 'f', "", "wait for its end and show its output"}},
        .example = "shoal submit --wait --timeout 5m pipeline.py",

@@ -80,7 +80,7 @@ class Walk {
   void more(const node::in::LinkDown& m) { all(m.neighbour, m.refused); }
   void more(const node::in::Durable& m) { all(m.ticket); }
   void more(const node::in::OverlayQuery& m) { all(m.id, m.method); }
-  void more(const scheduler::in::OpenApp& m) { all(m.client, m.app, m.hello, m.journal, m.replay); }
+  void more(const scheduler::in::OpenApp& m) { all(m.client, m.app, m.hello, m.journal, m.replay, m.save); }
   void more(const scheduler::in::ClientMessage& m) { all(m.client, m.message); }
   void more(const scheduler::in::GroupMessage& m) { all(m.client, m.kind, m.group); }
   void more(const scheduler::in::ClientGone& m) { all(m.client); }
@@ -118,6 +118,7 @@ class Walk {
   void more(const scheduler::out::Keep& m) { all(m.key, m.value); }
   void more(const scheduler::out::Drop& m) { all(m.keys); }
   void more(const scheduler::out::Journal& m) { all(m.app, m.entry); }
+  void more(const scheduler::out::Save& m) { all(m.app, m.entry); }
   void more(const storage::out::Pull& m) { all(m.manifest); }
   void more(const storage::out::Erase& m) { all(m.object); }
   void more(const storage::out::PutDone& m) { all(m.request, m.receipt); }

@@ -23,6 +23,8 @@ from shoal._decorators import (
     reduction,
 )
 from shoal._future import Future
+from shoal._general import serializer
+from shoal._journal import once, snapshot
 from shoal._runtime import connect, disconnect, session
 from shoal._task import Task, task
 from shoal._transform import DTObject, data_transformation
@@ -68,6 +70,7 @@ __all__ = [
     "Task", "TaskCancelledError", "TaskFailedError", "TaskGroup", "TaskTimeoutError", "barrier", "barrier_group",
     "binary", "cancel_group", "connect", "constraint", "data_transformation", "delete_alias", "delete_file",
     "delete_object", "disconnect", "epilog", "file_exists", "get", "get_by_alias", "implement", "io_task", "local",
-    "make_persistent", "number_of_resources", "on_failure", "open_file", "prolog", "put", "reduction", "share",
-    "session", "set_wall_clock", "store", "task", "wait_on", "wait_on_directory", "wait_on_file",
+    "make_persistent", "number_of_resources", "on_failure", "once", "open_file", "prolog", "put", "reduction",
+    "serializer", "session", "set_wall_clock", "share", "snapshot", "store", "task", "wait_on", "wait_on_directory",
+    "wait_on_file",
 ]  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
-from shoal import _function, _options
+from shoal import _function, _general, _options
 from shoal._command import Binary
 from shoal._function import MISSING, Signature
 from shoal._options import Options
@@ -278,11 +279,19 @@ class Declaration:
         if self._options.on_failure in (OnFailure.IGNORE, OnFailure.CANCEL_SUCCESSORS):
             spec["keep"] = True
             if self._defaults:
-                spec["defaults"] = self._defaults
+                spec["defaults"] = {name: self._whole_path(name, value) for name, value in self._defaults.items()}
+        if _general.serializer() != "cloudpickle":
+            spec["serializer"] = _general.serializer()
         environment = _options.mentioned_environment()
         if environment:
             spec["environment"] = environment
         return spec
+
+    def _whole_path(self, name: str, default: Any) -> Any:
+        """A default of @on_failure: the name of a file means what it means to the main program."""
+        declared = self._parameters.get(name)
+        paths = declared is not None and declared.content in (TYPE.FILE, TYPE.DIRECTORY)
+        return os.path.abspath(default) if paths and isinstance(default, (str, os.PathLike)) else default
 
     def _hints_of_results(self) -> list[Any] | None:
         if self._returns is MISSING:

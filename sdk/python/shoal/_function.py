@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import CoroutineType, FunctionType
 from typing import Any
 
-from shoal import _serialize
+from shoal import _general, _serialize
 
 SPEC_VERSION = 1
 
@@ -243,7 +243,7 @@ def pack_function(function: Callable, spec: dict[str, Any], name: str) -> bytes:
 
     _serialize.register_app_modules()
     try:
-        target: Any = reference_of(function) or _Code(cloudpickle.dumps(function, protocol=5))
+        target: Any = reference_of(function) or _Code(_general.dump_code(function))
         return cloudpickle.dumps((target, {"v": SPEC_VERSION, **spec}), protocol=5)
     except Exception as error:
         raise TypeError(

@@ -1,7 +1,8 @@
 """Python values to blobs and back, and the arena files that hold large ones (docs/client-protocol.md §3 and §6).
 
 Order of preference: scalars as msgpack, bytes as they are, everything else by plain pickle with large buffers out of
-band; cloudpickle only for what plain pickle cannot carry to another process (code and classes of the main program).
+band; cloudpickle (or dill, _general.py) only for what plain pickle cannot carry to another process (code and classes of
+the main program).
 numpy is never imported here: arrays take part through pickle's buffer protocol.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from types import FunctionType, GeneratorType
 from typing import Any
 
-from shoal import _codec
+from shoal import _codec, _general
 from shoal._future import Future
 
 MAGIC = b"SHL1"
@@ -148,30 +149,6 @@ class _Pickler(pickle.Pickler):
         return _override(obj, self._substitute, self._consumed)
 
 
-_cloud_pickler: Any = None
-
-
-def _cloud_pickler_class() -> Any:
-    global _cloud_pickler
-    if _cloud_pickler is None:
-        import cloudpickle
-
-        class CloudPickler(cloudpickle.CloudPickler):
-            def __init__(
-                self, file: io.BytesIO, buffer_callback: Any, substitute: Substitute | None, consumed: Consumed
-            ) -> None:
-                super().__init__(file, protocol=5, buffer_callback=buffer_callback)
-                self._substitute = substitute
-                self._consumed = consumed
-
-            def reducer_override(self, obj: Any) -> Any:
-                reduced = _override(obj, self._substitute, self._consumed)
-                return reduced if reduced is not NotImplemented else super().reducer_override(obj)
-
-        _cloud_pickler = CloudPickler
-    return _cloud_pickler
-
-
 def dumps(value: Any, substitute: Substitute | None = None) -> Blob:
     """`value` as a blob. Whatever pickle raises when it cannot be pickled."""
     kind = type(value)
@@ -205,9 +182,9 @@ def _pickle(value: Any, substitute: Substitute | None) -> Blob:
         buffers.clear()
         file = io.BytesIO()
         try:
-            _cloud_pickler_class()(file, keep, substitute, consumed).dump(value)
-        except Exception:
-            if isinstance(plain, _NeedsCloudpickle):
+            _general.pickler_class(_override)(file, keep, substitute, consumed).dump(value)
+        except Exception as general:
+            if isinstance(plain, _NeedsCloudpickle) or isinstance(general, ModuleNotFoundError):
                 raise
             raise plain from None
     return _with_buffers(file.getbuffer(), buffers)

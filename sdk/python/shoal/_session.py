@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shoal import _codec, _serialize
+from shoal import _codec, _hello, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
 from shoal._native import native
@@ -70,6 +70,8 @@ class Session:
         self.written_files: dict[str, bool] = {}  # path → is a directory
         self.stream_writers: set[tuple[str, str]] = set()
         self.knowledge: Any = None  # of @implement: places and durations
+        self.journal: Any = None  # of once(): what a former run left
+        self.checkpointed = False
         self._hook = hook
         self._datum = 0
         self._request = 0
@@ -86,8 +88,11 @@ class Session:
         self._welcome(app, name, role, parent_attempt)
 
     def _welcome(self, app: bytes | None, name: str, role: str, parent_attempt: int | None) -> None:
+        checkpoint = _hello.checkpoint() if parent_attempt is None else _hello.NO_CHECKPOINT
+        self.checkpointed = bool(checkpoint[0])
         hello = [
-            PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(), _python_path()
+            PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(),
+            _hello.python_path(), *checkpoint,
         ]  # fmt: skip
         self._expected.add(0)
         self._connection.send(_codec.frame(Kind.HELLO, hello))
@@ -182,6 +187,8 @@ class Session:
                 self._replies[message[0]] = message if message[0] else (kind, message)
             elif message[0] == 0 and kind == Kind.REPLY:
                 self._connection.refused(message[2])
+        elif kind == Kind.EVENT and message[0] == "app.notice":
+            sys.stderr.write(f"shoal: {message[1].get('message', '')}\n")
         elif kind == Kind.WELCOME:
             self._expected.discard(0)
             self._replies[0] = (kind, message)
@@ -209,6 +216,12 @@ class Session:
         if code:
             raise request_error(code, message)
         return result
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        """A request whose answer nobody waits for."""
+        with self.lock:
+            self._request += 1
+            self.add_message(Kind.REQUEST, [self._request, method, params])
 
     # ---- data ----
     def wait(self, data: list[int], files: list[str]) -> list[list]:
@@ -317,7 +330,9 @@ class Session:
         """Waits for all tasks (of the group); raises the first failure nobody has seen yet."""
         number = self._new_request()
         self.add_message(Kind.BARRIER, [number, group, no_more_tasks])
+        doomed = [] if group else list(self._doomed_files)  # others may be deleted by another thread meanwhile
         _, code, message, _, error = [*self._await(number), *[None] * 5][:5]
+        self._remove_doomed(doomed)
         if code:
             raise task_error(code, message, error or b"", self.app)
 
@@ -342,7 +357,7 @@ class Session:
         self.add_message(Kind.RELEASE, [[], wanted])
 
     def delete_file(self, path: str) -> bool:
-        """Deletes a file once no task needs it: at the end of the app, at the latest."""
+        """Deletes a file once no task needs it: at the next barrier or the end of the app."""
         path = os.path.abspath(path)
         known = path in self.written_files or os.path.exists(path)
         self.written_files.pop(path, None)
@@ -379,6 +394,8 @@ class Session:
             return
         try:
             self.settle()
+            if self.checkpointed:
+                self.request("app.snapshot", {})
         finally:
             self.close()
 
@@ -387,15 +404,20 @@ class Session:
         if not self._connection.lost:
             try:
                 for name, writer in sorted(self.stream_writers):
-                    self.add_message(Kind.REQUEST, [self._new_request(), "streams.close", {"name": name, "writer": writer}])
+                    self.tell("streams.close", {"name": name, "writer": writer})
                 self.flush()
             except ShoalError:
                 pass
         self._connection.close()
-        for path in self._doomed_files:
-            with contextlib.suppress(OSError):  # it stays; whatever else ends here is not to suffer
-                remove_path(path)
-        self._doomed_files.clear()
+        self._remove_doomed(list(self._doomed_files))
+
+    def _remove_doomed(self, paths: list[str]) -> None:
+        """Deletes files that the program deleted and no task can need any more."""
+        for path in paths:
+            if path in self._doomed_files:  # its name was not used anew
+                self._doomed_files.remove(path)
+                with contextlib.suppress(OSError):  # it stays; whatever else happens here is not to suffer
+                    remove_path(path)
 
     def abandon(self) -> None:
         """In a forked child: forgets the connection without telling the agent."""
@@ -432,10 +454,3 @@ def remove_path(path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def _python_path() -> list[str]:
-    """Entries of sys.path that an executor of the same interpreter would not have by itself."""
-    prefixes = tuple(os.path.realpath(prefix) + "/lib" for prefix in {sys.prefix, sys.base_prefix})
-    entries = (os.path.realpath(entry or os.getcwd()) for entry in sys.path)
-    return list(dict.fromkeys(e for e in entries if os.path.isdir(e) and not e.startswith(prefixes)))

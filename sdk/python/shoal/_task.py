@@ -58,11 +58,11 @@ class Task(Declaration):
         """Without an agent a call is a call."""
         if self._takes_returns(kwargs):
             del kwargs["returns"]
-        if self._binary is not None:
-            from shoal._local import run_binary
-
-            return run_binary(self, args, kwargs)
         try:
+            if self._binary is not None:
+                from shoal._local import run_binary
+
+                return run_binary(self, args, kwargs)
             return _function.awaited(self.prepared()(*args, **kwargs))
         except COMPSsException:
             raise

@@ -149,6 +149,11 @@ void Cluster::carry_out(Agent& agent, std::vector<Output>& outputs) {
       agent.replies.push_back(std::move(*reply));
     } else if (auto* journal = std::get_if<out::Journal>(&output)) {
       agent.journal.push_back(std::move(journal->entry));
+    } else if (auto* save = std::get_if<out::Save>(&output)) {
+      for (const auto& saved : save->entry.outputs) {  // what is saved must be readable now
+        if (saved.held && !std::holds_alternative<client::Nothing>(saved.value)) content(agent, saved.value);
+      }
+      agent.saved.push_back(std::move(save->entry));
     } else if (auto* answer = std::get_if<out::Answer>(&output)) {
       agent.answers.insert_or_assign(answer->id, std::move(answer->result));
     } else if (auto* changed = std::get_if<out::StateChanged>(&output)) {
@@ -259,15 +264,15 @@ App::App(Cluster& cluster, const std::string& agent, std::uint64_t id)
   client::Hello hello;
   hello.role = "driver";
   hello.name = "test program";
-  cluster_.input(agent_, in::OpenApp{client_, id_, hello, false, {}});
+  cluster_.input(agent_, in::OpenApp{client_, id_, hello, false, {}, false});
 }
 
-App::App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay)
+App::App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay, bool save)
     : cluster_(cluster), agent_(cluster[agent]), id_(0x101, 1), client_(1) {
   client::Hello hello;
   hello.role = "driver";
   hello.name = "test program";
-  cluster_.input(agent_, in::OpenApp{client_, id_, hello, true, std::move(replay)});
+  cluster_.input(agent_, in::OpenApp{client_, id_, hello, true, std::move(replay), save});
 }
 
 FunctionId App::function(const std::string& name, client::TaskOptions options) {

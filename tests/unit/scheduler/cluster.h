@@ -39,6 +39,7 @@ struct Agent {
   std::vector<ValueKey> fetched;
   std::vector<out::ToClient> replies;
   std::vector<JournalEntry> journal;
+  std::vector<JournalEntry> saved;
   std::map<std::uint64_t, Result<wire::Dynamic>> answers;
   std::uint64_t launched = 0;
   std::uint64_t sent = 0;
@@ -107,8 +108,8 @@ std::string step_of(const std::string& inputs, std::uint64_t task);
 class App {
  public:
   App(Cluster& cluster, const std::string& agent, std::uint64_t id = 1);
-  // Journalled; `replay` is what a lost master saw finish.
-  App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay);
+  // Journalled; `replay` is what a lost master saw finish, or, with `save`, a former run.
+  App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay, bool save = false);
 
   FunctionId function(const std::string& name, client::TaskOptions options = {});
   // Submits one call and returns its number.

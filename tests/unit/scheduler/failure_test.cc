@@ -146,6 +146,23 @@ TEST_F(Failure, CancelSuccessorsIsTransitiveAndReadersGetTheKeptContent) {
   EXPECT_EQ(app->get(1), "left7") << "later calls use the kept content";
 }
 
+TEST_F(Failure, CancelSuccessorsMeansThoseThatAreCalledLaterToo) {
+  plan(1, 1, outcome(Outcome::kException, "boom", {"left", "nothing"}));
+  client::TaskOptions options;
+  options.on_failure = OnFailure::kCancelSuccessors;
+  app->put(1, "x");
+  app->call("f", {inout(1), out(10)}, options);
+  EXPECT_EQ(app->get(10), "nothing") << "the task has ended";
+  app->call("f", {in(10), out(11)});
+  app->call("f", {in(11), out(12)});
+  app->call("f", {inout(1)});
+  EXPECT_EQ(app->get(11).substr(0, 10), "!cancelled") << app->get(11);
+  EXPECT_EQ(app->get(12).substr(0, 10), "!cancelled");
+  EXPECT_EQ(app->get(1), "left4") << "content that it changed is there to be used";
+  EXPECT_EQ(executions(2) + executions(3), 0u);
+  EXPECT_EQ(app->reply(app->barrier())->code, 0);
+}
+
 TEST_F(Failure, SuccessorsSubmittedAfterAFailureFailAlike) {
   plan(1, 1, outcome(Outcome::kException, "boom"));
   app->call("f", {out(1)}, policy(OnFailure::kFail));

@@ -111,7 +111,7 @@ TEST(Journal, AProgramThatDivergesIsToldWhere) {
   World second;
   App again(second.cluster, "a", first.cluster["a"].journal);
   again.call("other", {out(1)});
-  EXPECT_NE(again.get(1).find("task 1 (other) was a call of another function then"), std::string::npos);
+  EXPECT_NE(again.get(1).find("task 1 (other) was a call of f then"), std::string::npos);
   World third;
   App wider(third.cluster, "a", first.cluster["a"].journal);
   wider.call("f", {out(1), out(2)});

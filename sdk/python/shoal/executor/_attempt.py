@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shoal import _codec, _function, _runtime, _serialize
+from shoal import _codec, _function, _general, _runtime, _serialize
 from shoal._call import leaves_of
 from shoal._native import native
 from shoal._protocol import NOTHING, PATH_KINDS, RECORD_NAME, RESULT_PREFIX, WRITING, AccessKind, Direction, Outcome
@@ -32,7 +32,9 @@ class Interrupt(BaseException):
 class LoadedFunction:
     """A function as the agent sent it; unpickled at its first use."""
 
-    __slots__ = ("call", "defaults", "environment", "keep", "last_us", "name", "problem", "simple", "trace", "writable")
+    __slots__ = (
+        "call", "defaults", "environment", "keep", "last_us", "name", "problem", "serializer", "simple", "trace", "writable",
+    )  # fmt: skip
 
     def __init__(self, name: str, payload: bytes) -> None:
         self.name = name
@@ -46,7 +48,9 @@ class LoadedFunction:
         self.writable = bool(spec.get("writable"))
         self.keep = bool(spec.get("keep"))
         self.defaults: dict[str, Any] = spec.get("defaults", {})
-        self.simple = not self.keep and self.problem is None  # run_simple may run it
+        self.serializer: str = spec.get("serializer", "cloudpickle")  # that its program chose
+        # run_simple may run it
+        self.simple = not self.keep and self.problem is None and self.serializer == _general.serializer()
         self.environment: dict[str, str] = spec.get("environment", {})  # of the main program, for nested tasks
 
 
@@ -202,7 +206,13 @@ class Attempt:
             values[index] = self._store(part, f"result {number}")
 
     def _store(self, value: Any, what: str = "the result") -> list:
-        return _serialize.store_blob(dumps_output(value, what), self._arena, self._inline_max)
+        former = _general.serializer()
+        _general.serializer(self._function.serializer)
+        try:
+            blob = dumps_output(value, what)
+        finally:
+            _general.serializer(former)
+        return _serialize.store_blob(blob, self._arena, self._inline_max)
 
     def _in_order(self, values: dict[int, list], *, must_exist: bool) -> list:
         ordered = []

@@ -16,10 +16,10 @@ HINTS = {
     "project": "agents find out by themselves what their machine has",
     "resources": "agents find out by themselves what their machine has",
     "scheduler": "there is one scheduler",
-    "checkpoint": "finished results are kept by the agents",
     "storage_impl": "the agents' store keeps persistent objects",
     "streaming": "streams need no server: they are there",
     "log_level": "`shoal logs` shows what programs and tasks wrote",
+    "PyObject_serialize": "small objects always travel inside of messages; dill: SHOAL_SERIALIZER=dill",
     "classpath": "only Python programs run here",
 }
 SHORT = {"d": "log_level", "g": "graph", "t": "tracing", "m": "monitoring", "p": "provenance", "h": "help", "v": "version"}

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 
-from pycompss._doors import shoal_command
+from pycompss._doors import checkpoint, shoal_command
 from pycompss._doors.options import Parsed, UsageError, parse, say_without_meaning
 
 OPTIONS = frozenset(
@@ -25,7 +25,10 @@ OPTIONS = frozenset(
     extrae_config_file extrae_config_file_python extrae_final_directory trace_label tracing_task_dependencies
     generate_trace delete_trace_packages custom_threads ear data_provenance gen_coredump opts nested""".split()
 )
-_MEANINGFUL = {"lang", "pythonpath", "python_interpreter", "env_script", "wall_clock_limit", "socket"}
+_MEANINGFUL = {
+    "lang", "pythonpath", "python_interpreter", "env_script", "wall_clock_limit", "socket", "checkpoint",
+    "checkpoint_params", "checkpoint_folder",
+}  # fmt: skip
 _NOT_PASSED = {"SHOAL_WALL_CLOCK", "PWD", "OLDPWD", "SHLVL", "_", "SHOAL_SOCKET", "SHOAL_APP", "SHOAL_EXECUTOR_TOKEN"}
 _USAGE = "usage: {command} [OPTIONS] PROGRAM.py [ARGUMENTS]"
 
@@ -55,6 +58,8 @@ def main(words: list[str] | None = None, command: str = "runcompss") -> int:
         return _submit(parsed, environment, interpreter)
     if "SHOAL_SOCKET" not in environment:
         print(f"{command}: no agent answers (`shoal up` starts one); the program runs sequentially", file=sys.stderr)
+        if "SHOAL_CHECKPOINT" in environment:
+            print(f"{command}: without an agent there is no checkpoint", file=sys.stderr)
     return subprocess.run([interpreter, "-m", "shoal", *parsed.rest], env=environment, check=False).returncode
 
 
@@ -85,6 +90,9 @@ def _environment(parsed: Parsed) -> dict[str, str]:
         if not limit.replace(".", "", 1).isdigit():
             raise UsageError(f"--wall_clock_limit={limit}: it is a number of seconds")
         environment["SHOAL_WALL_CLOCK"] = limit
+    environment.update(checkpoint.environment(parsed))
+    if parsed.get("PyObject_serialize") in ("dill", "cloudpickle"):
+        environment["SHOAL_SERIALIZER"] = parsed.options.pop("PyObject_serialize")  # what is left has no meaning
     if parsed.get("socket"):
         environment["SHOAL_SOCKET"] = parsed.get("socket")
     return environment

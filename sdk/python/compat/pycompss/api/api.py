@@ -130,10 +130,8 @@ def compss_set_wall_clock(wall_clock_limit: float) -> None:
 
 
 def compss_snapshot() -> None:
-    """Hands over what was submitted. Finished results are kept by the agents as the program runs."""
-    session = shoal.session()
-    if session is not None:
-        session.flush()
+    """Writes all finished versions to the checkpoint (`runcompss --checkpoint_folder`), if the program has one."""
+    shoal.snapshot()
 
 
 def compss_add_logger(logger_name: str) -> None:

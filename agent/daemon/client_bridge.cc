@@ -61,12 +61,24 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
                                                             " already has a driver here; give this one its own id"});
       return;
     }
+    std::map<EnvironmentId, std::vector<scheduler::Requirement>> asked;
+    for (const EnvironmentId id : hello.environments) {
+      if (id.is_zero()) continue;
+      const environment::Manifest* manifest = environments->manifest(id);
+      if (manifest == nullptr) {
+        clients->reject(connected.client, {Code::kNotFound, "this agent does not have environment " + id.brief() +
+                                                                "; start the program with `shoal run --environment`"});
+        return;
+      }
+      asked[id] = environment::requirements_of(*manifest);
+    }
+    for (const auto& [id, requirements] : asked) app_environments[welcome.app].insert(id);
     app_of_driver[connected.client] = welcome.app;
     clients->send(connected.client, welcome);
     auto replay = replays.extract(welcome.app);
-    inputs.emplace_back(node::in::Scheduler(
-        scheduler::in::OpenApp{connected.client, welcome.app, hello, mirrors.contains(welcome.app),
-                               replay.empty() ? std::vector<scheduler::JournalEntry>() : std::move(replay.mapped())}));
+    inputs.emplace_back(node::in::Scheduler(scheduler::in::OpenApp{
+        connected.client, welcome.app, hello, mirrors.contains(welcome.app),
+        replay.empty() ? std::vector<scheduler::JournalEntry>() : std::move(replay.mapped()), std::move(asked)}));
     return;
   }
   if (hello.role != "cli") {
@@ -104,7 +116,11 @@ void Daemon::Impl::on_client_message(ClientId client, executor::ClientMessage& m
 }
 
 void Daemon::Impl::on_client_gone(ClientId client) {
-  if (app_of_driver.erase(client) != 0) inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
+  if (auto driver = app_of_driver.extract(client); !driver.empty()) {
+    const AppState* state = apps->find(driver.mapped());
+    if (state == nullptr || !state->running) app_environments.erase(driver.mapped());
+    inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
+  }
   std::vector<streams::Output> outputs;
   broker->on_client_gone(agent::Reactor::now(), client, outputs);
   carry_out(outputs);

@@ -25,6 +25,11 @@ client::Hello hello_of(std::optional<std::uint64_t> parent_attempt) {
   hello.working_dir = std::filesystem::current_path().string();
   const char* app = ::getenv("SHOAL_APP");
   if (app != nullptr && !parent_attempt) hello.app = AppId::from_hex_text(app);
+  // "<id of the program's environment, or -> NAME=<id> …"; tasks of this SDK name none of their own.
+  if (const char* environment = ::getenv("SHOAL_ENVIRONMENT")) {
+    const std::string_view text(environment);
+    if (auto id = EnvironmentId::from_hex_text(text.substr(0, text.find(' ')))) hello.environments.push_back(*id);
+  }
   return hello;
 }
 

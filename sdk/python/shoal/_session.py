@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shoal import _codec, _serialize
+from shoal import _codec, _environment, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
 from shoal._native import native
@@ -87,7 +87,8 @@ class Session:
 
     def _welcome(self, app: bytes | None, name: str, role: str, parent_attempt: int | None) -> None:
         hello = [
-            PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(), _python_path()
+            PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(), _python_path(),
+            _environment.ids(),
         ]  # fmt: skip
         self._expected.add(0)
         self._connection.send(_codec.frame(Kind.HELLO, hello))
@@ -438,4 +439,5 @@ def _python_path() -> list[str]:
     """Entries of sys.path that an executor of the same interpreter would not have by itself."""
     prefixes = tuple(os.path.realpath(prefix) + "/lib" for prefix in {sys.prefix, sys.base_prefix})
     entries = (os.path.realpath(entry or os.getcwd()) for entry in sys.path)
-    return list(dict.fromkeys(e for e in entries if os.path.isdir(e) and not e.startswith(prefixes)))
+    own = (entry for entry in entries if not entry.startswith(prefixes) and not _environment.is_inside(entry))
+    return list(dict.fromkeys(entry for entry in own if os.path.isdir(entry)))

@@ -1,4 +1,6 @@
 // Local processes: drivers, executors, the command line.
+#include <unistd.h>
+
 #include "agent/daemon/impl.h"
 #include "agent/daemon/python_path.h"
 #include "protocol/base/overloaded.h"
@@ -121,6 +123,7 @@ void Daemon::Impl::on_client_gone(ClientId client) {
     if (state == nullptr || !state->running) app_environments.erase(driver.mapped());
     inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
   }
+  if (auto upload = uploads.extract(client); !upload.empty()) ::unlink(upload.mapped().c_str());
   std::vector<streams::Output> outputs;
   broker->on_client_gone(agent::Reactor::now(), client, outputs);
   carry_out(outputs);

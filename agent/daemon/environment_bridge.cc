@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "agent/daemon/impl.h"
 #include "agent/daemon/machine.h"
@@ -250,9 +251,12 @@ void Daemon::Impl::request_environment_put(const Requester& from, const Params& 
     return;
   }
   const std::string path = environments->upload_path(fmt::format("upload.{}.{}", from.client.value(), id->hex()));
+  const auto upload = uploads.try_emplace(from.client, path).first;
+  if (upload->second != path) ::unlink(std::exchange(upload->second, path).c_str());  // it began another one
   auto received = append_part(path, static_cast<std::uint64_t>(offset), *bytes);
   if (!received || *received > static_cast<std::uint64_t>(size)) {
     ::unlink(path.c_str());
+    uploads.erase(upload);
     reply(from,
           received ? fail(Code::kInvalid, "more came than was announced") : tl::unexpected<Error>(received.error()));
     return;
@@ -261,6 +265,7 @@ void Daemon::Impl::request_environment_put(const Requester& from, const Params& 
     reply(from, wire::Dynamic(wire::Dynamic::Map{{"received", *received}}));
     return;
   }
+  uploads.erase(upload);
   environments->take(*id, path, [this, from](const Result<environment::Manifest>& taken) {
     reply(from, taken ? Answer(wire::Dynamic(wire::Dynamic::Map{{"name", taken->name}}))
                       : tl::unexpected<Error>(taken.error()));

@@ -298,6 +298,7 @@ struct Daemon::Impl {
   std::map<AgentId, Instant> doubted_masters;                     // silent, and from when on they count as lost
   std::map<ClientId, AppId> app_of_driver;
   std::map<AppId, std::set<EnvironmentId>> app_environments;                        // of drivers that run here
+  std::map<ClientId, std::string> uploads;                                          // half a bundle of each client
   std::map<EnvironmentId, std::vector<scheduler::out::Launch>> held_launches;       // until it is built
   std::map<EnvironmentId, std::vector<scheduler::out::Launch>> stranded_functions;  // of launches that it failed
   std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax

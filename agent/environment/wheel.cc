@@ -134,7 +134,7 @@ Result<WheelName> parse_wheel_name(std::string_view file) {
     return fail(Code::kInvalid,
                 fmt::format("{} is not the name of a wheel (NAME-VERSION-PYTHON-ABI-PLATFORM.whl)", file));
   };
-  if (!file.ends_with(".whl") || file.size() > 255) return refuse();
+  if (!file.ends_with(".whl") || file.size() > 255 || file.starts_with(".")) return refuse();
   const auto fine = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
            c == '-' || c == '+' || c == '!';

@@ -28,4 +28,9 @@ void Surroundings::add_to(std::map<std::string, std::string>& environment) const
   put_before(environment, "LD_LIBRARY_PATH", libraries);
 }
 
+void Surroundings::add_all_to(std::map<std::string, std::string>& environment) const {
+  add_to(environment);
+  put_before(environment, "PYTHONPATH", modules);
+}
+
 }  // namespace shoal::environment

@@ -19,9 +19,11 @@ struct Surroundings {
   std::vector<std::string> libraries;  // for LD_LIBRARY_PATH
   std::map<std::string, std::string> variables;
 
-  // Adds all but `modules`, whose place in PYTHONPATH is the caller's to choose, to `environment`: variables that are
-  // not set there, and the directories before those that it, or this process, has.
+  // Adds all but `modules` to `environment`: variables that are not set there, and the directories before those that
+  // it, or this process, has. For processes of the SDK, which have directories of their own before `modules`.
   void add_to(std::map<std::string, std::string>& environment) const;
+  // Adds `modules`, too, for any other program.
+  void add_all_to(std::map<std::string, std::string>& environment) const;
 };
 
 // The variable that tells a process its environments: their ids in hexadecimal, that of the program first ("-" when it

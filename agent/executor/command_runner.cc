@@ -108,7 +108,7 @@ Result<> CommandRunner::prepare(Running& running, SpawnSpec& spec) {
   if (!command) return tl::unexpected<Error>(command.error());
   spec.command = std::move(*command);
   spec.environment = {{"SHOAL_SOCKET", config_.socket_path}};
-  running.surroundings.add_to(spec.environment);
+  running.surroundings.add_all_to(spec.environment);
   spec.working_dir = running.attempt.working_dir.empty() ? config_.files_dir : running.attempt.working_dir;
   spec.confinement = config_.confinement;
   return copy_updated_files(running.attempt);

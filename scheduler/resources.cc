@@ -13,7 +13,8 @@ constexpr std::string_view kAccepted =
     "accepted are computing_units, memory_size (GB), memory_type, processor_architecture, processor_name, "
     "processor_speed (GHz), processor_type (CPU), processor_internal_memory_size (GB), processor_property_name with "
     "processor_property_value, storage_size (GB), storage_type, storage_bandwidth, operating_system_type, "
-    "operating_system_distribution, operating_system_version, python_version, app_software, host_queues, wall_clock_limit, is_local "
+    "operating_system_distribution, operating_system_version, python_version, app_software, host_queues, "
+    "wall_clock_limit, is_local "
     "and "
     "label.KEY";
 

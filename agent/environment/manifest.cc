@@ -122,6 +122,7 @@ std::vector<scheduler::Requirement> requirements_of(const Manifest& manifest) {
   for (const auto& [name, tags] : manifest.builds) out.push_back({Match::kBuild, name, joined(tags)});
   if (!manifest.libraries.empty()) {
     std::vector<std::string> architectures;
+    architectures.reserve(manifest.libraries.size());
     for (const auto& [architecture, files] : manifest.libraries) architectures.push_back(architecture);
     out.push_back({Match::kAnyOf, "processor_architecture", joined(architectures)});
   }

@@ -20,6 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr fs::perms kPlainFile =
+    fs::perms::owner_read | fs::perms::owner_write | fs::perms::group_read | fs::perms::others_read;
+constexpr fs::perms kProgramFile =
+    kPlainFile | fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec;  // and directories
+
 // Copies one file with one of two modes, so that equal contents make equal bundles whatever the user's umask is.
 Result<> copy_as_is(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -27,7 +32,7 @@ Result<> copy_as_is(const fs::path& from, const fs::path& to) {
   fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
   if (error) return fail(Code::kUnavailable, fmt::format("cannot copy {}: {}", from.string(), error.message()));
   const bool program = (fs::status(from, error).permissions() & fs::perms::owner_exec) != fs::perms::none;
-  fs::permissions(to, static_cast<fs::perms>(program ? 0755 : 0644), error);
+  fs::permissions(to, program ? kProgramFile : kPlainFile, error);
   return {};
 }
 
@@ -35,7 +40,7 @@ Result<> copy_as_is(const fs::path& from, const fs::path& to) {
 void set_directory_modes(const fs::path& root) {
   std::error_code error;
   for (fs::recursive_directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
-    if (it->is_directory(error)) fs::permissions(it->path(), static_cast<fs::perms>(0755), error);
+    if (it->is_directory(error)) fs::permissions(it->path(), kProgramFile, error);
   }
 }
 
@@ -168,7 +173,7 @@ class Packer {
       if (!file) return fail(Code::kExhausted, fmt::format("cannot write in {}", root_.string()));
     }
     std::error_code error;
-    fs::permissions(root_ / "manifest", static_cast<fs::perms>(0644), error);
+    fs::permissions(root_ / "manifest", kPlainFile, error);
     set_directory_modes(root_);
     Bundle out;
     out.path = options_.scratch + "/bundle.tar";

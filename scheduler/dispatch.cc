@@ -79,7 +79,7 @@ void Scheduler::Impl::add_task(Master& master, std::uint32_t index) {
   work.priority = how.priority;
   if (task.options || task.only != kNone || how.is_distributed) {
     Demand demand;
-    if (auto parsed = parse_demand(how.constraints)) demand = *parsed;
+    if (auto parsed = master.demand_of(function, how)) demand = *parsed;
     demand.language = function.spec.language;
     if (task.only != kNone) {
       demand.only = task.only;

@@ -15,6 +15,7 @@
 #include "protocol/wire/address.h"
 #include "protocol/wire/client.h"
 #include "scheduler/journal.h"
+#include "scheduler/requirement.h"
 
 namespace shoal::scheduler {
 
@@ -68,6 +69,7 @@ struct OpenApp {
   bool journal = false;              // finished tasks are told by out::Journal
   std::vector<JournalEntry> replay;  // those that finished under a master that is lost, or in a former run
   bool save = false;                 // finished tasks are told by out::Save, with their values on this host
+  std::map<EnvironmentId, std::vector<Requirement>> environments = {};  // of hello.environments: what each asks for
 };
 struct ClientMessage {
   ClientId client;
@@ -119,9 +121,11 @@ struct ToClient {
 };
 struct Launch {  // start these on an executor of that language; functions go ahead of their first attempt
   std::string language;
-  std::string python;  // interpreter
+  std::string python;  // interpreter; empty: the agent's
   std::vector<client::Function> functions;
   std::vector<client::Attempt> attempts;
+  EnvironmentId environment = {};     // to run in; zero: the agent's own
+  wire::Address environment_at = {};  // who has its bundle
 };
 struct Kill {  // cancelled or timed out: AttemptsDone follows with kCancelled or kTimedOut
   std::vector<std::uint64_t> attempts;

@@ -29,13 +29,32 @@ void Master::on(const client::Register& message) {
   Function& function = functions_.emplace_back();
   function.spec = {message.function, message.name, message.language, message.payload, hello_.python_path};
   function.options = message.options;
-  if (auto demand = parse_demand(message.options.constraints)) {
+  if (auto demand = demand_of(function, message.options)) {
     function.demand = *demand;
-    function.demand.language = message.language;
   } else {
     function.refusal = demand.error().message;
   }
   by_function_[message.function] = static_cast<std::uint32_t>(functions_.size() - 1);
+}
+
+EnvironmentId Master::environment_of(const client::TaskOptions& options) const {
+  if (!options.environment.is_zero()) return options.environment;
+  return hello_.environments.empty() ? EnvironmentId() : hello_.environments.front();
+}
+
+Result<Demand> Master::demand_of(const Function& function, const client::TaskOptions& options) const {
+  auto demand = parse_demand(options.constraints);
+  if (!demand) return demand;
+  demand->language = function.spec.language;
+  const EnvironmentId environment = environment_of(function.options);
+  if (environment.is_zero()) return demand;
+  const auto known = environments_.find(environment);
+  if (known == environments_.end()) {
+    return fail(Code::kInvalid, "the application has no environment " + environment.hex() +
+                                    "; name it to `shoal run` with --environment NAME=FILE");
+  }
+  demand->requirements.insert(demand->requirements.end(), known->second.begin(), known->second.end());
+  return demand;
 }
 
 void Master::on(const client::Submit& message) {
@@ -55,7 +74,7 @@ void Master::submit(const client::TaskCall& call) {
   const Function& function = functions_[known->second];
   std::string refusal = function.refusal;
   if (call.options && refusal.empty()) {
-    if (auto demand = parse_demand(call.options->constraints); !demand) refusal = demand.error().message;
+    if (auto demand = demand_of(function, *call.options); !demand) refusal = demand.error().message;
   }
   if (!refusal.empty()) {
     refuse_call(call, known->second, Code::kInvalid, refusal);

@@ -72,6 +72,15 @@ class Master {
   // Which of `agents` is next for a task that is to be spread evenly.
   AgentIndex in_turn(const std::vector<AgentIndex>& agents) { return agents[spread_++ % agents.size()]; }
 
+  // What each of the environments of the application asks of an agent.
+  void set_environments(std::map<EnvironmentId, std::vector<Requirement>> environments) {
+    environments_ = std::move(environments);
+  }
+  // The one that a function with these options runs in; zero: none.
+  EnvironmentId environment_of(const client::TaskOptions& options) const;
+  // What a task of `function` asks for when it is called with these options.
+  Result<Demand> demand_of(const Function& function, const client::TaskOptions& options) const;
+
   // From now on finished tasks are journalled. Tasks of `replay` are not run: they finished under another master.
   void journal(std::vector<JournalEntry> replay);
   // From now on finished tasks are told with their values, which are brought to this host for that. A replay is of a
@@ -216,6 +225,7 @@ class Master {
   Graph graph_;
   TaskGroups groups_;
   Able able_;
+  std::map<EnvironmentId, std::vector<Requirement>> environments_;
   std::size_t spread_ = 0;
   bool journals_ = false;
   bool saves_ = false;

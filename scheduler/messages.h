@@ -84,9 +84,11 @@ struct FunctionSpec {
   AppId app;
   std::string python;
   client::Function function;
+  EnvironmentId environment = {};     // zero: none
+  wire::Address environment_at = {};  // who has its bundle
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.app, self.python, self.function);
+    f(self.app, self.python, self.function, self.environment, self.environment_at);
   }
 };
 

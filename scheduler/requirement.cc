@@ -5,6 +5,8 @@
 #include <charconv>
 #include <vector>
 
+#include "scheduler/wheel_tag.h"
+
 namespace shoal::scheduler {
 
 namespace {
@@ -18,17 +20,19 @@ struct Known {
   Match match;
 };
 
-constexpr std::array<Known, 14> kKnown{{
+constexpr std::array<Known, 16> kKnown{{
     {"app_software", Match::kAllOf},
     {"host_queues", Match::kAnyOf},
     {"memory_type", Match::kAlike},
     {"operating_system_distribution", Match::kAlike},
     {"operating_system_type", Match::kAlike},
     {"operating_system_version", Match::kEqual},
+    {"processor_architecture", Match::kAnyOf},
     {"processor_internal_memory_size", Match::kAtLeast},
     {"processor_name", Match::kEqual},
     {"processor_speed", Match::kAtLeast},
     {"processor_type", Match::kAlike},
+    {"python_version", Match::kEqual},
     {"storage_bandwidth", Match::kAtLeast},
     {"storage_size", Match::kAtLeast},
     {"storage_type", Match::kAlike},
@@ -105,8 +109,18 @@ bool meets(std::string_view offered, const Requirement& requirement) {
       return requirement.match == Match::kAllOf ? std::all_of(wanted.begin(), wanted.end(), there)
                                                 : std::any_of(wanted.begin(), wanted.end(), there);
     }
+    case Match::kBuild: {
+      const auto platform = parse_platform(offered);
+      const auto builds = words(requirement.value);
+      return platform && std::any_of(builds.begin(), builds.end(),
+                                     [&](std::string_view tag) { return suits(*platform, tag) != 0; });
+    }
   }
   return false;
+}
+
+std::string_view label_of(const Requirement& requirement) {
+  return requirement.match == Match::kBuild ? kPlatformFact : std::string_view(requirement.key);
 }
 
 bool met_without_label(const Requirement& requirement) {
@@ -115,6 +129,11 @@ bool met_without_label(const Requirement& requirement) {
 }
 
 std::string describe(const Requirement& requirement) {
+  if (requirement.match == Match::kBuild) {
+    std::string builds;
+    for (const auto tag : words(requirement.value)) builds += (builds.empty() ? "" : " or ") + std::string(tag);
+    return requirement.key + " built for " + builds;
+  }
   const bool known =
       std::any_of(kKnown.begin(), kKnown.end(), [&](const Known& k) { return k.constraint == requirement.key; });
   const std::string_view sign = requirement.match == Match::kAtLeast ? ">=" : "=";

@@ -21,10 +21,11 @@ struct Requirement {
     kAtLeast,  // a number as large: decimal, up to three places
     kAllOf,    // every word of the list is among the agent's
     kAnyOf,    // one of them is
+    kBuild,    // the agent's Python and machine can use one of these builds (wheel_tag.h)
   };
   Match match = Match::kEqual;
-  std::string key;    // of the label
-  std::string value;  // lists: words separated by commas
+  std::string key;    // of the label; kBuild: what there are builds of
+  std::string value;  // lists: words separated by commas; kBuild: the tags of the builds
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.match, self.key, self.value);
@@ -38,6 +39,9 @@ Result<std::optional<Requirement>> parse_requirement(const std::string& key, con
 
 // Whether an agent whose label says `offered` meets it. Words of a list in a label are separated by any of , ; + space.
 bool meets(std::string_view offered, const Requirement& requirement);
+
+// The label that says whether an agent meets it.
+std::string_view label_of(const Requirement& requirement);
 
 // What holds of an agent without such a label: a limit that nobody set is none.
 bool met_without_label(const Requirement& requirement);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "protocol/base/check.h"
+#include "scheduler/wheel_tag.h"
 
 namespace shoal::scheduler {
 
@@ -12,7 +13,8 @@ constexpr std::string_view kAccepted =
     "accepted are computing_units, memory_size (GB), memory_type, processor_architecture, processor_name, "
     "processor_speed (GHz), processor_type (CPU), processor_internal_memory_size (GB), processor_property_name with "
     "processor_property_value, storage_size (GB), storage_type, storage_bandwidth, operating_system_type, "
-    "operating_system_distribution, operating_system_version, app_software, host_queues, wall_clock_limit, is_local "
+    "operating_system_distribution, operating_system_version, python_version, app_software, host_queues, "
+    "wall_clock_limit, is_local "
     "and "
     "label.KEY";
 
@@ -41,18 +43,20 @@ std::string architecture_of(const std::string& name) {
 // What agents find out themselves, and summaries leave out because it is different on every one.
 bool is_fact(const std::string& key) {
   return key.starts_with("operating_system_") || key == "processor_name" || key == "processor_speed" ||
-         key == "storage_size";
+         key == "processor_architecture" || key == "storage_size" || key == "python_version" || key == kPlatformFact;
 }
 
 bool meets(const Resources& resources, const Requirement& requirement) {
-  auto label = resources.labels.find(requirement.key);
+  const std::string key(label_of(requirement));
+  auto label = resources.labels.find(key);
   if (label != resources.labels.end()) return meets(label->second, requirement);
-  auto fact = resources.facts.find(requirement.key);
+  auto fact = resources.facts.find(key);
   return fact != resources.facts.end() ? meets(fact->second, requirement) : met_without_label(requirement);
 }
 
 bool meets(const Summary& summary, const Requirement& requirement) {
-  if (is_fact(requirement.key) || met_without_label(requirement) || summary.labels.size() >= kSummaryLabelsMax)
+  if (is_fact(std::string(label_of(requirement))) || met_without_label(requirement) ||
+      summary.labels.size() >= kSummaryLabelsMax)
     return true;
   return std::any_of(summary.labels.begin(), summary.labels.end(), [&](const auto& label) {
     return label.first == requirement.key && meets(label.second, requirement);
@@ -121,6 +125,8 @@ std::string describe(const Resources& resources) {
                      " MB, " + resources.architecture;
   for (const auto& [key, value] : resources.labels) append(text, "label." + key + "=" + value);
   for (const auto& language : resources.languages) append(text, language);
+  if (auto platform = resources.facts.find(std::string(kPlatformFact)); platform != resources.facts.end())
+    text += " (" + platform->second + ")";
   return text;
 }
 

@@ -195,6 +195,7 @@ void Scheduler::Impl::on(const in::OpenApp& open) {
   }
   clients[open.client] = open.app;
   auto& master = masters[open.app] = std::make_unique<Master>(open.app, open.client, open.hello, config.limits, now);
+  master->set_environments(open.environments);
   if (open.journal || !open.replay.empty()) master->journal(open.replay);
   if (open.save) master->save();
   master->set_able([this](const Demand& demand) { return able_agents(demand); });
@@ -205,10 +206,15 @@ void Scheduler::Impl::on(const in::ClientMessage& message) {
   if (master == nullptr) return;
   std::visit([&](const auto& m) { master->on(m); }, message.message);
   if (const auto* function = std::get_if<client::Register>(&message.message)) {
+    const EnvironmentId environment = master->environment_of(function->options);
+    // With an environment it is the interpreter of each agent that runs it: that is what its packages are chosen for.
+    const bool own_python = !environment.is_zero() && function->language == "python";
     worker.learn(
         {master->app(),
-         master->hello().python,
-         {function->function, function->name, function->language, function->payload, master->hello().python_path}});
+         own_python ? std::string() : master->hello().python,
+         {function->function, function->name, function->language, function->payload, master->hello().python_path},
+         environment,
+         environment.is_zero() ? wire::Address() : address});
   }
   drain(*master);
 }

@@ -163,11 +163,15 @@ void Worker::place_files(AppId app, std::uint64_t attempt, std::vector<Argument>
 
 out::Launch& Worker::batch(const FunctionSpec& spec) {
   for (auto& launch : batches_) {
-    if (launch.language == spec.function.language && launch.python == spec.python) return launch;
+    if (launch.language == spec.function.language && launch.python == spec.python &&
+        launch.environment == spec.environment)
+      return launch;
   }
   out::Launch& launch = batches_.emplace_back();
   launch.language = spec.function.language;
   launch.python = spec.python;
+  launch.environment = spec.environment;
+  launch.environment_at = spec.environment_at;
   return launch;
 }
 

@@ -50,8 +50,13 @@ void Daemon::Impl::open_app(ClientId client, AppId app, const client::Hello& hel
   auto checkpoint = checkpoints.find(app);
   const bool save = checkpoint != checkpoints.end();
   if (save) checkpoint->second.is_open = true;
-  inputs.emplace_back(
-      node::in::Scheduler(scheduler::in::OpenApp{client, app, hello, mirrors.contains(app), std::move(replay), save}));
+  std::map<EnvironmentId, std::vector<scheduler::Requirement>> asked;  // on_hello saw that they are here
+  for (const EnvironmentId id : hello.environments) {
+    const environment::Manifest* manifest = id.is_zero() ? nullptr : environments->manifest(id);
+    if (manifest != nullptr) asked[id] = environment::requirements_of(*manifest);
+  }
+  inputs.emplace_back(node::in::Scheduler(
+      scheduler::in::OpenApp{client, app, hello, mirrors.contains(app), std::move(replay), save, std::move(asked)}));
 }
 
 void Daemon::Impl::open_checkpoint(ClientId client, AppId app, const client::Hello& hello) {

@@ -34,11 +34,14 @@ struct AppSpec {
   std::string python;       // as the user named it
   std::string working_dir;  // where it was submitted
   std::vector<std::string> arguments;
-  std::map<std::string, std::string> environment;
+  std::map<std::string, std::string> environment;     // variables
+  EnvironmentId bundle;                               // of the environment (agent/environment) it runs in; zero: none
+  std::map<std::string, EnvironmentId> task_bundles;  // those that its tasks name
+  std::vector<EnvironmentId> bundles() const;         // all of them
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.name, self.program, self.text, self.travelled, self.python, self.working_dir, self.arguments,
-      self.environment);
+      self.environment, self.bundle, self.task_bundles);
   }
 };
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "agent/daemon/impl.h"
 #include "protocol/wire/codec.h"
@@ -37,6 +38,8 @@ void Daemon::Impl::request_guard_open(const Requester& from, const Params& param
     reply(from, fail(Code::kExhausted, fmt::format("this agent guards {} applications already", kGuardedMax)));
     return;
   }
+  // Had ready, so that taking over does not wait for it. That it cannot be had here is said when it is needed.
+  with_environments(*spec, {*from.remote}, [](const Result<environment::Surroundings>&) {});
   guarded[*app] = Guarded{from.remote->agent, std::move(*spec), {}, 0};
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"socket", home.socket()}}));
 }
@@ -115,15 +118,28 @@ void Daemon::Impl::take_over_from(AgentId agent) {
     Guarded& orphan = taken.mapped();
     spdlog::warn("agent {} is lost: application {} ({}) goes on here, with {} finished tasks", agent_name(agent.hex()),
                  app.brief(), orphan.spec.name, orphan.entries.size());
-    auto start = prepare_start(app, orphan.spec);
-    auto launched = start ? apps->start(*start) : Result<>(tl::unexpected<Error>(start.error()));
-    if (!launched) {
-      spdlog::error("application {} cannot go on here: {}", app.brief(), launched.error().message);
-      continue;
-    }
-    replays[app] = std::move(orphan.entries);
-    start_mirror(app, std::move(orphan.spec));
+    // Whoever ran its tasks has its environment, too, and the master has not any more.
+    auto kept = std::make_shared<Guarded>(std::move(orphan));
+    with_environments(kept->spec, other_members(),
+                      [this, app, kept](const Result<environment::Surroundings>& surroundings) {
+                        go_on_with(app, std::move(*kept), surroundings);
+                        drain();
+                      });
   }
+}
+
+void Daemon::Impl::go_on_with(AppId app, Guarded orphan, const Result<environment::Surroundings>& surroundings) {
+  if (stopping) return;
+  auto start = surroundings ? prepare_start(app, orphan.spec, *surroundings)
+                            : Result<AppStart>(tl::unexpected<Error>(surroundings.error()));
+  auto launched = start ? apps->start(*start) : Result<>(tl::unexpected<Error>(start.error()));
+  if (!launched) {
+    spdlog::error("application {} cannot go on here: {}", app.brief(), launched.error().message);
+    return;
+  }
+  for (const EnvironmentId id : orphan.spec.bundles()) app_environments[app].insert(id);
+  replays[app] = std::move(orphan.entries);
+  start_mirror(app, std::move(orphan.spec));
 }
 
 }  // namespace shoal::daemon

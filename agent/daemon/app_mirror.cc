@@ -28,8 +28,8 @@ std::size_t size_of(const scheduler::JournalEntry& entry) {
 
 }  // namespace
 
-// A living native of the home region, or, when there is no other, of the one above; of those with an interpreter if the
-// program needs one. Different applications get different guardians, and every agent would choose the same for one.
+// A living native of the home region, or, when there is no other, of the one above; of those that can run the program.
+// Different applications get different guardians, and every agent would choose the same for one.
 std::optional<wire::Address> Daemon::Impl::choose_guardian(AppId app, const AppSpec& spec) const {
   const auto& overlay = node->overlay();
   std::vector<RegionId> path = overlay.address().path;
@@ -42,9 +42,7 @@ std::optional<wire::Address> Daemon::Impl::choose_guardian(AppId app, const AppS
       if (id == identity.id() || !native) continue;
       auto state = scheduler::decode_state(member.state);
       if (!state) continue;
-      const auto& languages = state->resources.languages;
-      const bool able = std::find(languages.begin(), languages.end(), "python") != languages.end();
-      if (spec.program.ends_with(".py") && !able) continue;
+      if (!can_host(state->resources, spec)) continue;
       const std::uint64_t score = combine64(combine64(app.high(), app.low()), combine64(id.high(), id.low()));
       if (best && score <= best_score) continue;
       best = wire::Address{id, path};

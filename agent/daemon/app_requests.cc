@@ -29,6 +29,43 @@ std::string state_of(const AppState& state) {
   return state.exit_code == 0 ? "done" : "failed";
 }
 
+// "bundle" and "task_bundles" of a request, into the spec.
+Result<> read_bundles(const wire::Dynamic& params, AppSpec& spec) {
+  const auto read = [](const std::string& text) -> Result<EnvironmentId> {
+    if (auto id = EnvironmentId::from_hex_text(text)) return *id;
+    return fail(Code::kInvalid,
+                fmt::format("\"{}\" is not an environment's id; `shoal environments` lists them", text));
+  };
+  if (const std::string text = params.text_or("bundle", ""); !text.empty()) {
+    auto id = read(text);
+    if (!id) return tl::unexpected<Error>(id.error());
+    spec.bundle = *id;
+  }
+  if (const auto* named = params["task_bundles"].as_map()) {
+    for (const auto& [name, value] : *named) {
+      auto id = read(value.as_text() != nullptr ? *value.as_text() : "");
+      if (!id) return tl::unexpected<Error>(id.error());
+      if (name.empty() || name.find_first_of(" =\t\n") != std::string::npos)
+        return fail(Code::kInvalid, fmt::format("\"{}\" is no name for an environment of tasks", name));
+      spec.task_bundles[name] = *id;
+    }
+  }
+  if (!spec.bundle.is_zero() && !spec.python.empty()) {
+    return fail(Code::kUnsupported,
+                "--python and --environment exclude each other: packages are chosen for the interpreter of each agent "
+                "(its setting \"python\"), so that is the one that runs the program");
+  }
+  return {};
+}
+
+// What tells the program its environments (environment::kVariable).
+std::string environment_variable(const AppSpec& spec) {
+  if (spec.bundles().empty()) return {};
+  std::string text = spec.bundle.is_zero() ? "-" : spec.bundle.hex();
+  for (const auto& [name, id] : spec.task_bundles) text += " " + name + "=" + id.hex();
+  return text;
+}
+
 }  // namespace
 
 void Daemon::Impl::request_app_start(const Requester& from, const Params& params) {
@@ -55,19 +92,37 @@ void Daemon::Impl::request_app_start(const Requester& from, const Params& params
       if (const auto* text = value.as_text()) spec.environment[key] = *text;
     }
   }
-  auto start = prepare_start(identity::random_id<AppId>(), spec);
+  if (auto named = read_bundles(params, spec); !named) {
+    reply(from, tl::unexpected<Error>(named.error()));
+    return;
+  }
+  const auto holders = from.remote ? std::vector<wire::Address>{*from.remote} : std::vector<wire::Address>();
+  with_environments(spec, holders, [this, from, spec](Result<environment::Surroundings> surroundings) {
+    if (surroundings) {
+      start_app(from, spec, *surroundings);
+    } else {
+      reply(from, tl::unexpected<Error>(surroundings.error()));
+    }
+    drain();
+  });
+}
+
+void Daemon::Impl::start_app(const Requester& from, AppSpec spec, const environment::Surroundings& surroundings) {
+  auto start = prepare_start(identity::random_id<AppId>(), spec, surroundings);
   auto launched = start ? apps->start(*start) : Result<>(tl::unexpected<Error>(start.error()));
   if (!launched) {
     reply(from, tl::unexpected<Error>(launched.error()));
     return;
   }
+  for (const EnvironmentId id : spec.bundles()) app_environments[start->app].insert(id);
   start_mirror(start->app, std::move(spec));
   spdlog::info("application {} ({}) started", start->app.brief(), start->name);
   reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", start->app.hex()}, {"name", start->name}}));
 }
 
 // Runs where it was submitted if that is on this host; elsewhere what came along, in a directory of its own.
-Result<AppStart> Daemon::Impl::prepare_start(AppId app, const AppSpec& spec) {
+Result<AppStart> Daemon::Impl::prepare_start(AppId app, const AppSpec& spec,
+                                             const environment::Surroundings& surroundings) {
   AppStart start;
   start.app = app;
   start.name = spec.name;
@@ -96,7 +151,11 @@ Result<AppStart> Daemon::Impl::prepare_start(AppId app, const AppSpec& spec) {
   start.environment["PYTHONUNBUFFERED"] = "1";
   start.environment.emplace("PYTHONHASHSEED",
                             "0");  // a program that runs again must go through its sets in the same order
-  start.environment["PYTHONPATH"] = python_path(start.environment["PYTHONPATH"]);
+  surroundings.add_to(start.environment);
+  std::string modules;
+  for (const auto& directory : surroundings.modules) modules += directory + ":";
+  start.environment["PYTHONPATH"] = python_path(modules + start.environment["PYTHONPATH"]);
+  if (const std::string ids = environment_variable(spec); !ids.empty()) start.environment[environment::kVariable] = ids;
   return start;
 }
 
@@ -196,6 +255,7 @@ void Daemon::Impl::on_app_exit(const AppState& state) {
   spdlog::info("application {} ({}) ended with code {}", state.app.brief(), state.name, state.exit_code);
   replays.erase(state.app);
   end_checkpoint(state.app);
+  app_environments.erase(state.app);
   auto it = mirrors.find(state.app);
   if (it == mirrors.end()) return show_exit(state);
   if (stopping && it->second.open) return move_watchers(state.app);  // its guardian goes on when this agent has left

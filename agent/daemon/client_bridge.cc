@@ -1,4 +1,6 @@
 // Local processes: drivers, executors, the command line.
+#include <unistd.h>
+
 #include "agent/daemon/impl.h"
 #include "agent/daemon/python_path.h"
 #include "protocol/base/overloaded.h"
@@ -61,6 +63,15 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
                                                             " already has a driver here; give this one its own id"});
       return;
     }
+    for (const EnvironmentId id : hello.environments) {
+      if (id.is_zero()) continue;
+      if (environments->manifest(id) == nullptr) {
+        clients->reject(connected.client, {Code::kNotFound, "this agent does not have environment " + id.brief() +
+                                                                "; start the program with `shoal run --environment`"});
+        return;
+      }
+      app_environments[welcome.app].insert(id);
+    }
     app_of_driver[connected.client] = welcome.app;
     clients->send(connected.client, welcome);
     if (!hello.checkpoint.empty()) return open_checkpoint(connected.client, welcome.app, hello);
@@ -114,8 +125,11 @@ void Daemon::Impl::on_client_gone(ClientId client) {
   if (auto driver = app_of_driver.extract(client); !driver.empty()) {
     end_checkpoint(driver.mapped());
     once_values.erase(driver.mapped());
+    const AppState* state = apps->find(driver.mapped());
+    if (state == nullptr || !state->running) app_environments.erase(driver.mapped());
     inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
   }
+  if (auto upload = uploads.extract(client); !upload.empty()) ::unlink(upload.mapped().c_str());
   std::vector<streams::Output> outputs;
   broker->on_client_gone(agent::Reactor::now(), client, outputs);
   carry_out(outputs);

@@ -147,7 +147,7 @@ void Daemon::Impl::on_scheduler_output(node::out::Scheduler& output) {
     Impl& self;
     void operator()(scheduler::out::ToClient& message) const { self.clients->send(message.client, message.message); }
     void operator()(scheduler::out::Launch& launch) const { self.start_launch(launch); }
-    void operator()(scheduler::out::Kill& kill) const { self.executors->kill(kill); }
+    void operator()(scheduler::out::Kill& kill) const { self.kill_attempts(std::move(kill)); }
     void operator()(scheduler::out::Fetch& fetch) const { self.fetch_value(fetch); }
     void operator()(scheduler::out::Keep& keep) const { self.values->keep(keep.key, std::move(keep.value)); }
     void operator()(scheduler::out::Drop& drop) const {
@@ -166,6 +166,7 @@ void Daemon::Impl::start_launch(scheduler::out::Launch& launch) {
     auto known = function_names.find(attempt.function);
     attempts_running[attempt.attempt] = known == function_names.end() ? launch.language : known->second;
   }
+  if (!launch.environment.is_zero()) return hold_launch(std::move(launch));
   executors->launch(std::move(launch));
 }
 

@@ -110,7 +110,7 @@ Result<> Daemon::Impl::open_node() {
   }
   config.child_region = admission->child_region;
   config.region_name = settings.text("region");
-  config.resources = resources_of(settings, !python.empty());
+  config.resources = resources_of(settings, python);
   const Bytes seed = identity::random_bytes(8);
   std::uint64_t number = 0;
   std::memcpy(&number, seed.data(), sizeof(number));
@@ -176,9 +176,11 @@ Result<> Daemon::Impl::open() {
       [this](wire::Envelope envelope) { return route(std::move(envelope)); });
   worker = std::make_unique<WorkerThread>(*reactor);
   checkpoint_worker = std::make_unique<WorkerThread>(*reactor);
+  environments = open_environments();
+  if (auto opened = environments->open(); !opened) return opened;
   clients = std::make_unique<executor::ClientServer>(
       *reactor, [this](executor::ClientEvent&& event) { on_client_event(std::move(event)); });
-  executors = open_executors(std::max<std::uint32_t>(1, resources_of(settings, !python.empty()).computing_units));
+  executors = open_executors(std::max<std::uint32_t>(1, resources_of(settings, python).computing_units));
   apps = std::make_unique<AppRunner>(
       *reactor, home.at("logs"),
       [this](AppId app, int stream, std::string_view text) { on_app_output(app, stream, text); },

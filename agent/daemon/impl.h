@@ -21,6 +21,7 @@
 #include "agent/daemon/app_guard.h"
 #include "agent/daemon/app_runner.h"
 #include "agent/daemon/daemon.h"
+#include "agent/daemon/environments.h"
 #include "agent/daemon/home.h"
 #include "agent/daemon/requester.h"
 #include "agent/daemon/transfer.h"
@@ -103,6 +104,22 @@ struct Daemon::Impl {
                     std::function<void(Instant, Result<>)> done);
   void put_object(storage::Manifest manifest, storage::Payload payload, std::function<void(Result<>)> done);
 
+  // -- environment_bridge.cc: environments of applications and what waits for them --
+  std::unique_ptr<Environments> open_environments();
+  void fetch_bundle(EnvironmentId id, std::vector<wire::Address> holders, const Environments::Fetched& done);
+  std::vector<EnvironmentId> environments_in_use() const;
+  void with_environments(const AppSpec& spec, const std::vector<wire::Address>& holders, Environments::Built done);
+  void hold_launch(scheduler::out::Launch&& launch);
+  void release_launches(EnvironmentId id, const Result<environment::Surroundings>& surroundings);
+  void kill_attempts(scheduler::out::Kill kill);
+  bool can_host(const scheduler::Resources& resources, const AppSpec& spec) const;
+  std::vector<wire::Address> other_members() const;
+  void request_environment_find(const Requester&, const Params&);
+  void request_environment_put(const Requester&, const Params&);
+  void request_environment_build(const Requester&, const Params&);
+  void request_environment_list(const Requester&, const Params&);
+  void request_environment_remove(const Requester&, const Params&);
+
   // -- app_mirror.cc, app_guardian.cc: applications that outlive their master --
   std::optional<wire::Address> choose_guardian(AppId app, const AppSpec& spec) const;
   void start_mirror(AppId app, AppSpec spec);
@@ -125,6 +142,7 @@ struct Daemon::Impl {
   void on_master_gone(AgentId agent, bool proven);
   void on_guard_timer();
   void take_over_from(AgentId agent);
+  void go_on_with(AppId app, Guarded orphan, const Result<environment::Surroundings>& surroundings);
 
   // -- app_checkpoint.cc: applications that leave something for their next run --
   void open_checkpoint(ClientId client, AppId app, const client::Hello& hello);
@@ -197,7 +215,8 @@ struct Daemon::Impl {
   void request_app_query(const Requester&, const Params&);
   void request_app_cancel(const Requester&, const Params&);
   Result<AppId> resolve_app(const std::string& text) const;
-  Result<AppStart> prepare_start(AppId app, const AppSpec& spec);
+  Result<AppStart> prepare_start(AppId app, const AppSpec& spec, const environment::Surroundings& surroundings);
+  void start_app(const Requester& from, AppSpec spec, const environment::Surroundings& surroundings);
   void show_output(AppId app, int stream, std::string_view text);
   void show_to(Watcher& watcher, AppId app, int stream, std::string_view text);
   void show_exit(const AppState& state);
@@ -260,6 +279,7 @@ struct Daemon::Impl {
   std::unique_ptr<AppRunner> apps;
   std::unique_ptr<WorkerThread> worker;
   std::unique_ptr<WorkerThread> checkpoint_worker;  // waits for disks
+  std::unique_ptr<Environments> environments;
   std::unique_ptr<node::Node> node;
   std::unique_ptr<gateway::Gateway> gateway;  // none: settings
 
@@ -302,6 +322,10 @@ struct Daemon::Impl {
   std::map<AppId, Checkpoint> checkpoints;
   std::map<AgentId, Instant> doubted_masters;  // silent, and from when on they count as lost
   std::map<ClientId, AppId> app_of_driver;
+  std::map<AppId, std::set<EnvironmentId>> app_environments;                        // of drivers that run here
+  std::map<ClientId, std::string> uploads;                                          // half a bundle of each client
+  std::map<EnvironmentId, std::vector<scheduler::out::Launch>> held_launches;       // until it is built
+  std::map<EnvironmentId, std::vector<scheduler::out::Launch>> stranded_functions;  // of launches that it failed
   std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax
   static constexpr std::size_t kFarNamesMax = 10'000;
   std::map<FunctionId, std::string> function_names;       // of attempts that run here, for people

@@ -7,8 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <fstream>
 #include <optional>
+
+#include "agent/daemon/python_path.h"
 
 namespace shoal::daemon {
 namespace {
@@ -70,7 +73,22 @@ std::string host_name() {
   return host;
 }
 
-scheduler::Resources resources_of(const settings::Settings& settings, bool has_python) {
+std::optional<scheduler::Platform> python_platform(const std::string& python) {
+  const auto version = python_version_of(python);
+  utsname machine{};
+  if (!version || ::uname(&machine) != 0) return std::nullopt;
+  scheduler::Platform out;
+  out.minor = version->minor;
+  out.abi = "cp3" + std::to_string(version->minor) + version->flags;
+  out.architecture = machine.machine;
+  char libc[64] = {};  // "glibc 2.36"; other libraries do not know the question
+  if (::confstr(_CS_GNU_LIBC_VERSION, libc, sizeof(libc)) > 0 &&
+      std::sscanf(libc, "glibc %d.%d", &out.libc_major, &out.libc_minor) == 2)
+    out.libc = "glibc";
+  return out;
+}
+
+scheduler::Resources resources_of(const settings::Settings& settings, const std::string& python) {
   scheduler::Resources out;
   const std::int64_t units = settings.integer("computing_units");
   out.computing_units = units < 0 ? usable_cores() : static_cast<std::uint32_t>(units);
@@ -80,10 +98,16 @@ scheduler::Resources resources_of(const settings::Settings& settings, bool has_p
   if (::uname(&machine) == 0) {
     out.architecture = machine.machine;
     out.facts = facts_of(machine, settings.text("home"));
+    out.facts["processor_architecture"] = machine.machine;
   }
   out.labels = settings.labels();
   out.languages = {"command", "c++"};
-  if (has_python) out.languages.emplace_back("python");
+  if (python.empty()) return out;
+  out.languages.emplace_back("python");
+  if (const auto platform = python_platform(python)) {
+    out.facts["python_version"] = fmt::format("3.{}", platform->minor);
+    out.facts[std::string(scheduler::kPlatformFact)] = scheduler::platform_text(*platform);
+  }
   return out;
 }
 

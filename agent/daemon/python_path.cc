@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <sstream>
@@ -33,6 +34,18 @@ bool has_packages(const fs::path& interpreter) {
     cloudpickle = cloudpickle || fs::exists(root / "cloudpickle", ignored);
   }
   return msgpack && cloudpickle;
+}
+
+// "python3.11" or "python3.13t".
+std::optional<PythonVersion> parse_version(const std::string& name) {
+  constexpr std::string_view kPrefix = "python3.";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  const std::string rest = name.substr(kPrefix.size());
+  const auto digits = rest.find_first_not_of("0123456789");
+  const std::string minor = rest.substr(0, digits);
+  const std::string flags = digits == std::string::npos ? "" : rest.substr(digits);
+  if (minor.empty() || minor.size() > 3 || (!flags.empty() && flags != "t")) return std::nullopt;
+  return PythonVersion{std::atoi(minor.c_str()), flags};
 }
 
 }  // namespace
@@ -72,6 +85,27 @@ std::string find_python(const std::string& wanted) {
     if (any.empty()) any = candidate.string();
   }
   return any;
+}
+
+std::optional<PythonVersion> python_version_of(const std::string& interpreter) {
+  std::error_code error;
+  const fs::path real = interpreter.empty() ? fs::path() : fs::canonical(interpreter, error);
+  if (real.empty()) return std::nullopt;
+  // "/usr/bin/python3.11", as nearly every python3 in the end is called.
+  if (auto version = parse_version(real.filename().string())) return version;
+  // A wrapper: the program itself knows.
+  const std::string question = "timeout 5 '" + interpreter +
+                               "' -c 'import sys; print(\"python3.%d%s\" % (sys.version_info[1], " +
+                               "getattr(sys, \"abiflags\", \"\")))' 2>/dev/null";
+  if (interpreter.find('\'') != std::string::npos) return std::nullopt;
+  std::FILE* pipe = ::popen(question.c_str(), "r");
+  if (pipe == nullptr) return std::nullopt;
+  char line[64] = {};
+  const bool answered = std::fgets(line, sizeof(line), pipe) != nullptr;
+  ::pclose(pipe);
+  std::string text(answered ? line : "");
+  while (text.ends_with('\n')) text.pop_back();
+  return parse_version(text);
 }
 
 std::string no_python(const std::string& wanted) {

@@ -9,14 +9,15 @@
 #include <filesystem>
 #include <memory>
 
-#include "agent/daemon/directory_archive.h"
 #include "agent/daemon/impl.h"
+#include "agent/packing/directory_archive.h"
 
 namespace shoal::daemon {
 namespace {
 
 constexpr std::string_view kObjectPrefix = "object/";
 constexpr Duration kSpareFor = seconds(10);  // after the last one was added
+constexpr std::string_view kEnvironmentPrefix = "environment/";
 
 std::optional<ObjectId> object_of(std::string_view key) {
   if (!key.starts_with(kObjectPrefix)) return std::nullopt;
@@ -56,6 +57,13 @@ Result<Transfer::Part> Daemon::Impl::read_part(const std::string& key, std::uint
     }
     return Transfer::Part{manifest->bytes, ValueTable::Form::kMemory, {}, std::move(*bytes), false};
   }
+  if (key.starts_with(kEnvironmentPrefix)) {
+    const auto id = EnvironmentId::from_hex_text(std::string_view(key).substr(kEnvironmentPrefix.size()));
+    if (!id) return fail(Code::kInvalid, "no environment has such a name");
+    auto part = read_file_part(environments->bundle_path(*id), offset, length);
+    if (part) part->form = ValueTable::Form::kFile;
+    return part;
+  }
   const client::Value* value = values->find(key);
   if (value == nullptr) return fail(Code::kNotFound, "it is not here any more");
   auto path = values->path_of(*value);
@@ -79,7 +87,7 @@ Result<Transfer::Part> Daemon::Impl::read_directory_part(const std::string& key,
     const std::string archive = fmt::format("{}/{}.tar", values->files_dir(), ++last_archive);
     archives[key] = {archive, false, std::nullopt};
     auto packed = std::make_shared<Result<>>();
-    worker->run([packed, path, archive] { *packed = pack_directory(path, archive); },
+    worker->run([packed, path, archive] { *packed = packing::pack_directory(path, archive); },
                 [this, packed, key, archive] { on_packed(key, archive, *packed); });
   } else if (known->second.ready) {
     return read_file_part(known->second.path, offset, length);
@@ -118,7 +126,7 @@ void Daemon::Impl::unpack_value(const std::string& archive, const std::string& d
   auto unpacked = std::make_shared<Result<>>();
   worker->run(
       [unpacked, archive, directory] {
-        *unpacked = unpack_directory(archive, directory);
+        *unpacked = packing::unpack_directory(archive, directory);
         ::unlink(archive.c_str());
       },
       [unpacked, done = std::move(done)] { done(agent::Reactor::now(), *unpacked); });

@@ -52,6 +52,7 @@ void collect_outputs(const std::vector<client::Argument>& arguments, int exit_va
 
 struct CommandRunner::Running {
   client::Attempt attempt;
+  environment::Surroundings surroundings;
   std::unique_ptr<Process> process;
   std::unique_ptr<OutputReader> out;
   std::unique_ptr<OutputReader> err;
@@ -70,15 +71,15 @@ CommandRunner::~CommandRunner() {
   reactor_.remove_timer(timer_);
 }
 
-void CommandRunner::run(client::Attempt attempt) {
-  queue_.push_back(std::move(attempt));
+void CommandRunner::run(client::Attempt attempt, const environment::Surroundings& surroundings) {
+  queue_.push_back({std::move(attempt), surroundings});
 }
 
 void CommandRunner::start_queued() {
   while (!queue_.empty() && running_.size() < std::max<std::size_t>(config_.computing_units, 1)) {
-    client::Attempt attempt = std::move(queue_.front());
+    Queued next = std::move(queue_.front());
     queue_.pop_front();
-    start(std::move(attempt));
+    start(std::move(next));
   }
 }
 
@@ -107,15 +108,17 @@ Result<> CommandRunner::prepare(Running& running, SpawnSpec& spec) {
   if (!command) return tl::unexpected<Error>(command.error());
   spec.command = std::move(*command);
   spec.environment = {{"SHOAL_SOCKET", config_.socket_path}};
+  running.surroundings.add_all_to(spec.environment);
   spec.working_dir = running.attempt.working_dir.empty() ? config_.files_dir : running.attempt.working_dir;
   spec.confinement = config_.confinement;
   return copy_updated_files(running.attempt);
 }
 
-void CommandRunner::start(client::Attempt attempt) {
-  const std::uint64_t id = attempt.attempt;
+void CommandRunner::start(Queued queued) {
+  const std::uint64_t id = queued.attempt.attempt;
   auto running = std::make_unique<Running>();
-  running->attempt = std::move(attempt);
+  running->attempt = std::move(queued.attempt);
+  running->surroundings = std::move(queued.surroundings);
   running->started = agent::Reactor::now();
   if (running->attempt.timeout_ms > 0) {
     running->act_at = running->started + milliseconds(static_cast<std::int64_t>(running->attempt.timeout_ms));
@@ -173,10 +176,20 @@ void CommandRunner::on_end(std::uint64_t attempt, const Ending& ending) {
   report_(std::move(result));
 }
 
+std::vector<EnvironmentId> CommandRunner::environments_in_use() const {
+  std::vector<EnvironmentId> out;
+  const auto note = [&out](EnvironmentId id) {
+    if (!id.is_zero()) out.push_back(id);
+  };
+  for (const auto& queued : queue_) note(queued.surroundings.id);
+  for (const auto& [attempt, running] : running_) note(running->surroundings.id);
+  return out;
+}
+
 bool CommandRunner::kill(std::uint64_t attempt, bool timed_out) {
   const Outcome outcome = timed_out ? Outcome::kTimedOut : Outcome::kCancelled;
-  const auto queued =
-      std::find_if(queue_.begin(), queue_.end(), [attempt](const auto& a) { return a.attempt == attempt; });
+  const auto queued = std::find_if(queue_.begin(), queue_.end(),
+                                   [attempt](const Queued& one) { return one.attempt.attempt == attempt; });
   if (queued != queue_.end()) {
     queue_.erase(queued);
     report_(AttemptResult{attempt, outcome, "cancelled before it started", {}, {}, 0});

@@ -14,7 +14,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "agent/environment/surroundings.h"
 #include "agent/executor/executor_config.h"
 #include "agent/executor/output_log.h"
 #include "agent/executor/process.h"
@@ -34,7 +36,7 @@ class CommandRunner {
   CommandRunner& operator=(const CommandRunner&) = delete;
 
   // File parameters are absolute already (place_files).
-  void run(client::Attempt attempt);
+  void run(client::Attempt attempt, const environment::Surroundings& surroundings = {});
   // Starts what there is room for.
   void start_queued();
   // SIGTERM to the process group, SIGKILL after the grace; reported kCancelled or kTimedOut. False: no such attempt.
@@ -43,11 +45,16 @@ class CommandRunner {
   void stop(int signal);
   std::size_t running() const { return running_.size(); }
   std::size_t queued() const { return queue_.size(); }
+  std::vector<EnvironmentId> environments_in_use() const;
 
  private:
   struct Running;
+  struct Queued {
+    client::Attempt attempt;
+    environment::Surroundings surroundings;
+  };
 
-  void start(client::Attempt attempt);
+  void start(Queued queued);
   Result<> prepare(Running& running, SpawnSpec& spec);
   Result<Fd> open_stream(Running& running, client::AccessKind kind, std::uint8_t stream);
   void on_end(std::uint64_t attempt, const Ending& ending);
@@ -58,7 +65,7 @@ class CommandRunner {
   const ExecutorConfig& config_;
   OutputLog& log_;
   Report report_;
-  std::deque<client::Attempt> queue_;
+  std::deque<Queued> queue_;
   std::map<std::uint64_t, std::unique_ptr<Running>> running_;
   agent::Reactor::TimerId timer_ = 0;
 };

@@ -46,12 +46,13 @@ constexpr client::Kind kind_of<RunRef>() {
 }
 
 ExecutorGroup::ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config,
-                             OutputLog& log, std::string language, std::string program, Events events)
+                             OutputLog& log, Kind kind, Events events)
     : reactor_(reactor),
       server_(server),
       config_(config),
-      language_(std::move(language)),
-      program_(std::move(program)),
+      language_(std::move(kind.language)),
+      program_(std::move(kind.program)),
+      surroundings_(std::move(kind.surroundings)),
       events_(std::move(events)),
       launcher_(reactor, config, log, recipe(),
                 {[this](const ExecutorEnd& end) { on_ended(end); },
@@ -66,12 +67,17 @@ ExecutorGroup::~ExecutorGroup() {
 Launcher::Recipe ExecutorGroup::recipe() const {
   Launcher::Recipe recipe;
   recipe.environment["SHOAL_SOCKET"] = config_.socket_path;
+  surroundings_.add_to(recipe.environment);
+  if (!surroundings_.id.is_zero()) recipe.environment[environment::kVariable] = surroundings_.id.hex();
   if (language_ == "c++") {
     recipe.command = {program_, "--shoal-executor"};
     return recipe;
   }
   std::string path;
   for (const std::string& dir : config_.python_path) path += dir + ":";
+  for (const std::string& dir : surroundings_.modules) path += dir + ":";
+  if (auto own = surroundings_.variables.find("PYTHONPATH"); own != surroundings_.variables.end())
+    path += own->second + ":";
   if (const char* inherited = ::getenv("PYTHONPATH"); inherited != nullptr) path += inherited;
   while (path.ends_with(':')) path.pop_back();
   if (!path.empty()) recipe.environment["PYTHONPATH"] = path;

@@ -1,9 +1,9 @@
 // agent/executor/executor_group.h
 //
-// The executors of one language and interpreter: which attempt runs in which process. Attempts wait in one queue and
-// are handed to the least loaded executor that may take them. Attempts of functions that have shown to be short are
-// handed over ahead, many to a message; one that may be long never waits behind another while an executor is free.
-// Attempts that turn out to wait behind a long one are called back and run elsewhere.
+// The executors of one language, interpreter and environment: which attempt runs in which process. Attempts wait in one
+// queue and are handed to the least loaded executor that may take them. Attempts of functions that have shown to be
+// short are handed over ahead, many to a message; one that may be long never waits behind another while an executor is
+// free. Attempts that turn out to wait behind a long one are called back and run elsewhere.
 //
 // When an executor dies, only an attempt that was alone in it is blamed (kExecutorLost). If several were handed over
 // it is unknown which one ran, so each of them is run again alone; the next death names the culprit.
@@ -23,6 +23,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "agent/environment/surroundings.h"
 #include "agent/executor/client_server.h"
 #include "agent/executor/executor_config.h"
 #include "agent/executor/launcher.h"
@@ -39,6 +40,11 @@ class ExecutorGroup {
     std::function<void(std::uint64_t attempt, bool blocked)> blocked;
     std::function<void()> changed;  // dispatch() may have something to do
   };
+  struct Kind {
+    std::string language;  // "python" or "c++"
+    std::string program;   // the interpreter, or the application's executable
+    environment::Surroundings surroundings;
+  };
   struct Counters {
     std::uint64_t started = 0;  // executors
     std::uint64_t start_failures = 0;
@@ -47,9 +53,8 @@ class ExecutorGroup {
     std::uint64_t recalled = 0;  // attempts that were taken back from behind a long one
   };
 
-  // `language` is "python" or "c++"; `program` the interpreter, or the application's executable.
-  ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config, OutputLog& log,
-                std::string language, std::string program, Events events);
+  ExecutorGroup(agent::Reactor& reactor, ClientServer& server, const ExecutorConfig& config, OutputLog& log, Kind kind,
+                Events events);
   ~ExecutorGroup();
   ExecutorGroup(const ExecutorGroup&) = delete;
   ExecutorGroup& operator=(const ExecutorGroup&) = delete;
@@ -133,6 +138,7 @@ class ExecutorGroup {
   const ExecutorConfig& config_;
   std::string language_;
   std::string program_;
+  environment::Surroundings surroundings_;
   Events events_;
   Counters counters_;
   std::unordered_map<FunctionId, client::Function> functions_;

@@ -49,11 +49,12 @@ ExecutorPool::~ExecutorPool() {
   groups_.clear();
 }
 
-ExecutorGroup& ExecutorPool::group_for(const std::string& language, const std::string& program) {
-  auto& group = groups_[{language, program}];
+ExecutorGroup& ExecutorPool::group_for(const std::string& language, const std::string& program,
+                                       const environment::Surroundings& surroundings) {
+  auto& group = groups_[{language, program, surroundings.id}];
   if (!group) {
     group = std::make_unique<ExecutorGroup>(
-        reactor_, server_, config_, log_, language, program,
+        reactor_, server_, config_, log_, ExecutorGroup::Kind{language, program, surroundings},
         ExecutorGroup::Events{[this](client::AttemptResult&& result) { report(std::move(result)); },
                               [this](std::uint64_t attempt, bool blocked) {
                                 mark_changed();
@@ -71,13 +72,13 @@ bool ExecutorPool::place(client::Attempt& attempt) {
   return placed.has_value();
 }
 
-void ExecutorPool::launch(scheduler::out::Launch launch) {
+void ExecutorPool::launch(scheduler::out::Launch launch, const environment::Surroundings& surroundings) {
   if (stopped_) return;
   mark_changed();
   if (launch.language == "python" || launch.language == "c++") {
     const bool is_python = launch.language == "python";
     ExecutorGroup& group =
-        group_for(launch.language, launch.python.empty() && is_python ? config_.python : launch.python);
+        group_for(launch.language, launch.python.empty() && is_python ? config_.python : launch.python, surroundings);
     for (client::Function& function : launch.functions) group.add_function(std::move(function));
     for (client::Attempt& attempt : launch.attempts) {
       if (place(attempt)) group.run(std::move(attempt));
@@ -96,7 +97,7 @@ void ExecutorPool::launch(scheduler::out::Launch launch) {
               {},
               0});
     } else if (place(attempt)) {
-      commands_->run(std::move(attempt));
+      commands_->run(std::move(attempt), surroundings);
     }
   }
 }
@@ -204,6 +205,15 @@ ExecutorPool::Counters ExecutorPool::counters() const {
     out.recalled += counted.recalled;
     out.executors += group->executors();
     out.queued += group->queued();
+  }
+  return out;
+}
+
+std::vector<EnvironmentId> ExecutorPool::environments_in_use() const {
+  std::vector<EnvironmentId> out = commands_->environments_in_use();
+  for (const auto& [key, group] : groups_) {
+    const EnvironmentId id = std::get<EnvironmentId>(key);
+    if (!id.is_zero() && (group->handed_over() > 0 || group->queued() > 0)) out.push_back(id);
   }
   return out;
 }

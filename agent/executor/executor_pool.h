@@ -17,6 +17,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -56,8 +57,9 @@ class ExecutorPool {
   ExecutorPool(const ExecutorPool&) = delete;
   ExecutorPool& operator=(const ExecutorPool&) = delete;
 
-  // Every attempt is answered by one result, also those that cannot be started.
-  void launch(scheduler::out::Launch launch);
+  // Every attempt is answered by one result, also those that cannot be started. `surroundings` are those of the
+  // launch's environment.
+  void launch(scheduler::out::Launch launch, const environment::Surroundings& surroundings = {});
   // Attempts that are not here (any more) are ignored: their results are on their way.
   void kill(const scheduler::out::Kill& kill);
 
@@ -69,6 +71,8 @@ class ExecutorPool {
   void shutdown(Instant deadline);
 
   Counters counters() const;
+  // Environments that attempts run in, or wait for, now.
+  std::vector<EnvironmentId> environments_in_use() const;
   // Processes of ours that are alive, zygotes included: 0 after shutdown().
   std::size_t processes_alive() const;
   // The security level that processes really get here, and in words what that means.
@@ -77,9 +81,11 @@ class ExecutorPool {
   const OutputLog& log() const { return log_; }
 
  private:
-  using GroupKey = std::pair<std::string, std::string>;  // language, program
+  // Language, program, environment: processes of different environments share no modules.
+  using GroupKey = std::tuple<std::string, std::string, EnvironmentId>;
 
-  ExecutorGroup& group_for(const std::string& language, const std::string& program);
+  ExecutorGroup& group_for(const std::string& language, const std::string& program,
+                           const environment::Surroundings& surroundings);
   bool place(client::Attempt& attempt);
   void report(client::AttemptResult&& result);
   void mark_changed();

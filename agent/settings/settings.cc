@@ -225,6 +225,10 @@ const std::vector<Key>& keys() {
       {"python", Type::kText, "", "interpreter of executors when an app names none (default: python3)", "", 0, 0},
       {"store_mb", Type::kInteger, "-1", "most MiB that the object store may use (-1: the disk's free space)", "", -1,
        1LL << 40},
+      {"environments_mb", Type::kInteger, "4096",
+       "MiB that environments of applications may use before the ones "
+       "unused for longest go",
+       "", 0, 1LL << 40},
       {"log_level", Type::kChoice, "info", "least severe log lines to write", "trace|debug|info|warn|error", 0, 0,
        true},
       {"log_format", Type::kChoice, "text", "log lines as text or as JSON objects", "text|json", 0, 0, true},

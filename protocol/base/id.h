@@ -93,6 +93,8 @@ using AppId = Id128<struct AppTag>;        // drawn by the agent that accepts th
 using ObjectId = Id128<struct ObjectTag>;  // first 16 bytes of SHA-256 of the content, or drawn for a mutable object
 using FunctionId = Id128<struct FunctionTag>;  // first 16 bytes of SHA-256 of the pickled function
 
+using EnvironmentId = Id128<struct EnvironmentTag>;  // first 16 bytes of SHA-256 of the bundle
+
 using Incarnation = Number<struct IncarnationTag>;           // grows with every restart or refutation of an agent
 using Epoch = Number<struct EpochTag>;                       // grows with every grant of a role
 using Instance = Number<struct InstanceTag, std::uint32_t>;  // grows with every attempt of a task

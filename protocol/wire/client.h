@@ -142,10 +142,11 @@ struct TaskOptions {
   bool fail_by_exit_value = true;
   bool is_replicated = false;
   bool is_distributed = false;
+  EnvironmentId environment;  // of a function: one of Hello's; zero: the application's own. Calls cannot change it
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.constraints, self.on_failure, self.retries, self.timeout_ms, self.priority, self.streams, self.command,
-      self.working_dir, self.fail_by_exit_value, self.is_replicated, self.is_distributed);
+      self.working_dir, self.fail_by_exit_value, self.is_replicated, self.is_distributed, self.environment);
   }
 };
 
@@ -162,10 +163,13 @@ struct Hello {
   std::string checkpoint;                // of a driver: the folder of its checkpoint; empty: none
   std::string checkpoint_policy;         // scheduler/checkpoint_policy.h
   std::vector<std::string> checkpoint_avoid;
+  // Of a driver: bundles that the agent has, that of the program first (zero: none), then others that its functions
+  // name. Its tasks run where these can be built.
+  std::vector<EnvironmentId> environments;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.version, self.role, self.app, self.name, self.pid, self.python, self.parent_attempt, self.working_dir,
-      self.python_path, self.checkpoint, self.checkpoint_policy, self.checkpoint_avoid);
+      self.python_path, self.checkpoint, self.checkpoint_policy, self.checkpoint_avoid, self.environments);
   }
 };
 

@@ -30,6 +30,11 @@ client::Hello hello_of(std::optional<std::uint64_t> parent_attempt) {
     hello.checkpoint = *folder == '\0' ? "" : std::filesystem::absolute(folder).string();
     hello.checkpoint_policy = policy == nullptr ? "" : policy;
   }
+  // "<id of the program's environment, or -> NAME=<id> …"; tasks of this SDK name none of their own.
+  if (const char* environment = ::getenv("SHOAL_ENVIRONMENT")) {
+    const std::string_view text(environment);
+    if (auto id = EnvironmentId::from_hex_text(text.substr(0, text.find(' ')))) hello.environments.push_back(*id);
+  }
   return hello;
 }
 

@@ -468,6 +468,7 @@ class Stage:
         }
         for name in ("train.py", "pipeline.py"):
             (folder / name).write_text(PROGRAM)
+        (folder / "requirements.txt").write_text("# nothing but the standard library\n")
         (folder / "model.bin").write_bytes(b"model")
         (folder / "run").mkdir()
 

@@ -9,6 +9,7 @@
 #include "agent/settings/settings.h"
 #include "protocol/base/number_set.h"
 #include "scheduler/checkpoint_policy.h"
+#include "tools/shoal/environments.h"
 #include "tools/shoal/follow.h"
 #include "tools/shoal/pictures.h"
 #include "tools/shoal/task_output.h"
@@ -151,6 +152,17 @@ Result<Started> start(const Context& context, int* run_code) {
   }
   auto params = start_params(context, program.path);
   if (!params) return tl::unexpected<Error>(params.error());
+  auto environments = prepare_environments(context);
+  if (!environments) return tl::unexpected<Error>(environments.error());
+  wire::Dynamic::Map of_tasks;
+  for (const auto& one : *environments) {
+    if (one.name.empty()) {
+      (*params)["bundle"] = one.id;
+    } else {
+      of_tasks[one.name] = one.id;
+    }
+  }
+  if (!of_tasks.empty()) (*params)["task_bundles"] = std::move(of_tasks);
   auto client = context.connect();
   if (!client) return tl::unexpected<Error>(client.error());
   auto answer = client->request("app.start", std::move(*params));

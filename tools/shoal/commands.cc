@@ -10,6 +10,10 @@ const Option kCheckpoint{"checkpoint", 0, "DIR", "save finished tasks there, and
 const Option kCheckpointPolicy{"checkpoint-policy", 0, "WHEN",
                                "finished:N tasks (default 1), time:N seconds, group:N calls, or snapshot"};
 const Option kCheckpointAvoid{"checkpoint-avoid", 0, "FUNCTIONS", "do not save what these give: names with commas"};
+const Option kEnvironment{
+    "environment", 0, "[NAME=]FILE|DIR",
+    "packages that the program needs: requirements, wheels, modules or an environment.toml; with a "
+    "NAME for tasks that ask for it"};
 const Option kTaskOutput{"task-output", 0, "", "show what tasks print, too, wherever they run"};
 
 std::vector<Command> agent_commands() {
@@ -87,7 +91,7 @@ std::vector<Command> app_commands() {
        .least = 1,
        .most = 1,
        .summary = "run an application and stay attached; its exit code becomes shoal's",
-       .options = {kPython, kEnv, kCheckpoint, kCheckpointPolicy, kCheckpointAvoid, kTaskOutput},
+       .options = {kPython, kEnv, kEnvironment, kCheckpoint, kCheckpointPolicy, kCheckpointAvoid, kTaskOutput},
        .example = "shoal run --task-output train.py --epochs 3",
        .run = run_run,
        .takes_rest = true,
@@ -102,6 +106,7 @@ std::vector<Command> app_commands() {
                    kCheckpoint,
                    kCheckpointPolicy,
                    kCheckpointAvoid,
+                   kEnvironment,
                    {"wait", 'w', "", "wait for its end"},
                    {"follow", 'f', "", "wait for its end and show its output"}},
        .example = "shoal submit --wait --timeout 5m pipeline.py",
@@ -170,6 +175,38 @@ std::vector<Command> app_commands() {
                    {"paraver", 0, "NAME", "writes NAME.prv, NAME.pcf and NAME.row for Paraver"}},
        .example = "shoal timeline last > timeline.svg",
        .run = run_timeline},
+  };
+}
+
+std::vector<Command> environment_commands() {
+  return {
+      {.name = "environments",
+       .arguments = "",
+       .summary = "environments of applications that this agent keeps: their packages, built once",
+       .example = "shoal environments --sort -bytes",
+       .run = run_environments,
+       .view = View::kList},
+      {.name = "environments ls",
+       .arguments = "",
+       .summary = "the same",
+       .example = "shoal environments ls -o json",
+       .run = run_environments,
+       .view = View::kList},
+      {.name = "environments build",
+       .arguments = "FILE|DIR",
+       .least = 1,
+       .most = 1,
+       .summary = "pack an environment and have the agent build it ahead of time; prints its id",
+       .example = "shoal environments build requirements.txt",
+       .run = run_environments_build},
+      {.name = "environments rm",
+       .arguments = "ENVIRONMENT…",
+       .least = 1,
+       .most = 1000,
+       .summary = "remove environments that are not in use, by id or name",
+       .example = "shoal environments rm requirements --dry-run",
+       .run = run_environments_rm,
+       .destroys = true},
   };
 }
 
@@ -308,7 +345,7 @@ std::vector<Command> self_commands() {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kCommands = [] {
     std::vector<Command> all;
-    for (auto part : {agent_commands, app_commands, data_commands, self_commands}) {
+    for (auto part : {agent_commands, app_commands, environment_commands, data_commands, self_commands}) {
       auto commands = part();
       all.insert(all.end(), commands.begin(), commands.end());
     }

@@ -35,7 +35,7 @@ _HINTS = frozenset({"cache_returns", "tracing_hook", "processes_per_node"})
 _NUMBA = ("numba", "numba_flags", "numba_signature", "numba_declaration")
 OPTIONS = frozenset(
     {"returns", "target_direction", "varargs_type", "computing_nodes", "defaults", "on_failure", "retries", "time_out",
-     "priority", "is_replicated", "is_distributed", "is_reduce", "chunk_size", *_HINTS, *_NUMBA}
+     "priority", "environment", "is_replicated", "is_distributed", "is_reduce", "chunk_size", *_HINTS, *_NUMBA}
 )  # fmt: skip
 
 # From top to bottom. Other runtimes of the programming model do not see what stands below @task: a program that relied on
@@ -90,6 +90,7 @@ class Declaration:
         self._returns: Any = MISSING
         self._options = Options()
         self._local = False
+        self._environment = ""  # the name of one; the program's own unless said
         self._read_keywords()
         self._changed()
 
@@ -113,6 +114,8 @@ class Declaration:
             is_replicated=bool(keywords.pop("is_replicated", False)),
             is_distributed=bool(keywords.pop("is_distributed", False)),
         )
+        if not self._signature.accepts("environment"):
+            self._environment = str(keywords.pop("environment", None) or "")
         self._read_numba(keywords, where)
         self._read_reduction(keywords)
         for name in [name for name in keywords if name in _HINTS and not self._signature.accepts(name)]:

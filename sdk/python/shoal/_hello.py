@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from shoal import _environment
+
 NO_CHECKPOINT: list = ["", "", []]
 
 
@@ -12,7 +14,8 @@ def python_path() -> list[str]:
     """Entries of sys.path that an executor of the same interpreter would not have by itself."""
     prefixes = tuple(os.path.realpath(prefix) + "/lib" for prefix in {sys.prefix, sys.base_prefix})
     entries = (os.path.realpath(entry or os.getcwd()) for entry in sys.path)
-    return list(dict.fromkeys(e for e in entries if os.path.isdir(e) and not e.startswith(prefixes)))
+    own = (entry for entry in entries if not entry.startswith(prefixes) and not _environment.is_inside(entry))
+    return list(dict.fromkeys(entry for entry in own if os.path.isdir(entry)))
 
 
 def checkpoint() -> list:

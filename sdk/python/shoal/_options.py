@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shoal._environment import NONE as NO_ENVIRONMENT
 from shoal._future import Future
 from shoal._protocol import OnFailure
 from shoal.errors import nearest
@@ -16,8 +17,8 @@ CONSTRAINT_KEYS = frozenset(
         "app_software", "computing_units", "host_queues", "is_local", "labels", "memory_size", "memory_type",
         "operating_system_distribution", "operating_system_type", "operating_system_version", "processor_architecture",
         "processor_internal_memory_size", "processor_name", "processor_property_name", "processor_property_value",
-        "processor_speed", "processor_type", "processors", "storage_bandwidth", "storage_size", "storage_type",
-        "wall_clock_limit",
+        "processor_speed", "processor_type", "processors", "python_version", "storage_bandwidth", "storage_size",
+        "storage_type", "wall_clock_limit",
     ]
 )  # fmt: skip
 _DYNAMIC = frozenset({"computing_units", "memory_size", "storage_size"})
@@ -55,12 +56,14 @@ class Options:
     fail_by_exit_value: bool = True
     is_replicated: bool = False
     is_distributed: bool = False
+    environment: bytes = NO_ENVIRONMENT
 
     def message(self) -> list:
         """The fields in protocol order."""
         return [
             self.constraints, int(self.on_failure), self.retries, self.timeout_ms, self.priority, self.streams,
             list(self.command), self.working_dir, self.fail_by_exit_value, self.is_replicated, self.is_distributed,
+            self.environment,
         ]  # fmt: skip
 
     def changed(self, **changes: Any) -> Options:

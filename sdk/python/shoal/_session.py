@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shoal import _codec, _hello, _serialize
+from shoal import _codec, _environment, _hello, _serialize
 from shoal._flusher import FLUSH_AFTER_S, flusher
 from shoal._future import Future
 from shoal._native import native
@@ -92,7 +92,7 @@ class Session:
         self.checkpointed = bool(checkpoint[0])
         hello = [
             PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(),
-            _hello.python_path(), *checkpoint,
+            _hello.python_path(), *checkpoint, _environment.ids(),
         ]  # fmt: skip
         self._expected.add(0)
         self._connection.send(_codec.frame(Kind.HELLO, hello))

@@ -8,7 +8,7 @@ import pickle
 import re
 from typing import Any
 
-from shoal import _codec, _function, _options, _runtime, _serialize, _steps
+from shoal import _codec, _environment, _function, _options, _runtime, _serialize, _steps
 from shoal._call import CallBuilder
 from shoal._command import TEMPLATE
 from shoal._declaration import Declaration, Declared
@@ -86,6 +86,9 @@ class Task(Declaration):
         if not self._resolved:
             fixed, self._dynamic = _options.resolve_static(self._constraints, self._signature.all_names())
             self._options = self._options.changed(constraints=fixed)
+            if self._environment:
+                environment = _environment.named(self._environment, f"@task of {self.name}")
+                self._options = self._options.changed(environment=environment)
             self._resolved = True
         if self._result_hints is MISSING:
             self._result_hints = self._hints_of_results()
@@ -97,7 +100,8 @@ class Task(Declaration):
                 self._payload = _function.pack_function(self.function, self._spec(), self.name)
         if self._binary is not None:
             language = "command"
-        identity = _function.function_id(language, self.name, self._payload)
+        where = self._options.environment if self._environment else b""  # one function in two environments is two
+        identity = _function.function_id(language, self.name, self._payload + where)
         with session.lock:
             if identity not in session.registered:
                 options = self._options.message()

@@ -262,6 +262,33 @@ TEST(ExecutorPool, RelativeFilesLieInTheFileArea) {
   EXPECT_THAT(bench.wait_for(2).message, HasSubstr("leads out of the agent's file area"));
 }
 
+TEST(ExecutorPool, EnvironmentsShareNoProcessAndSeeTheirOwnPaths) {
+  PoolBench bench;
+  const auto finish_in = [&](std::uint64_t number, std::uint64_t id, const std::string& action) {
+    auto launch = PoolBench::launch_of({PoolBench::attempt(number, action)});
+    environment::Surroundings surroundings;
+    surroundings.id = launch.environment = EnvironmentId(0, id);
+    if (id != 0) {
+      surroundings.modules = {"/modules/" + std::to_string(id)};
+      surroundings.libraries = {"/libraries"};
+      surroundings.variables = {{"FLAVOUR", "number " + std::to_string(id)}};
+    }
+    bench.pool->launch(std::move(launch), surroundings);
+    return PoolBench::text_of(bench.wait_for(number));
+  };
+  const std::set<std::string> processes = {finish_in(1, 0, "pid"), finish_in(2, 1, "pid"), finish_in(3, 2, "pid")};
+  EXPECT_EQ(processes.size(), 3u);
+  EXPECT_EQ(finish_in(4, 2, "pid"), finish_in(5, 2, "pid")) << "one environment keeps its process";
+  EXPECT_EQ(finish_in(6, 1, "getenv FLAVOUR"), "number 1");
+  EXPECT_EQ(finish_in(7, 2, "getenv FLAVOUR"), "number 2");
+  EXPECT_EQ(finish_in(8, 0, "getenv FLAVOUR"), "");
+  EXPECT_EQ(finish_in(9, 1, "getenv SHOAL_ENVIRONMENT"), EnvironmentId(0, 1).hex());
+  EXPECT_THAT(finish_in(10, 1, "getenv LD_LIBRARY_PATH"), ::testing::StartsWith("/libraries"));
+  EXPECT_THAT(finish_in(11, 2, "getenv PYTHONPATH"),
+              ::testing::StartsWith(std::string(SHOAL_FAKE_SDK_DIR) + ":/modules/2"));
+  EXPECT_TRUE(bench.pool->environments_in_use().empty()) << "nothing runs in them now";
+}
+
 // ---- starting ----
 
 TEST(ExecutorPool, AMissingInterpreterFailsTheTaskWithAdvice) {

@@ -46,6 +46,37 @@ TEST_F(Agents, AnAgentWithoutUnitsRunsItsProgramElsewhere) {
   EXPECT_EQ(cluster.ran_on[2], std::vector<std::string>{"b"});
 }
 
+// What an environment asks of agents holds for every function of its application, but for those that name another one.
+TEST_F(Agents, TasksRunWhereTheirEnvironmentCanBeBuilt) {
+  const EnvironmentId own(0, 1);
+  const EnvironmentId other(0, 2);
+  const auto built_for = [](const std::string& tag) {
+    return std::vector<Requirement>{{Requirement::Match::kBuild, "foo", tag}};
+  };
+  cluster.add("a", {kRegion}, 2, {{"python_platform", "cp312-cp312-x86_64-glibc_2.36"}});
+  cluster.add("b", {kRegion}, 2, {{"python_platform", "cp311-cp311-x86_64-glibc_2.36"}});
+  cluster.introduce_both("a", "b");
+  App program(cluster, "a", {own, other},
+              {{own, built_for("cp311-cp311-linux_x86_64")}, {other, built_for("cp312-cp312-linux_x86_64")}});
+  program.call("f", {out(1)});
+  client::TaskOptions named;
+  named.environment = other;
+  program.call("g", {out(2)}, named);
+  EXPECT_EQ(program.get(1), "1");
+  EXPECT_EQ(program.get(2), "2");
+  EXPECT_EQ(cluster.ran_on[1], std::vector<std::string>{"b"});
+  EXPECT_EQ(cluster.ran_on[2], std::vector<std::string>{"a"});
+  ASSERT_FALSE(b().launches.empty());
+  EXPECT_EQ(b().launches[0].environment, own);
+  EXPECT_EQ(b().launches[0].environment_at.agent, a().id);
+  EXPECT_EQ(b().launches[0].python, "") << "packages are chosen for the agent's own interpreter";
+  EXPECT_EQ(a().launches[0].environment, other);
+  // One that the application did not bring.
+  named.environment = EnvironmentId(0, 3);
+  program.call("h", {out(3)}, named);
+  EXPECT_NE(program.get(3).find("has no environment"), std::string::npos) << program.get(3);
+}
+
 TEST_F(Agents, OwnUnitsFirstThenNeighboursAndNoneIsOverfilled) {
   region(2, 3, 1);
   a().executes = b().executes = c().executes = false;

@@ -267,6 +267,17 @@ App::App(Cluster& cluster, const std::string& agent, std::uint64_t id)
   cluster_.input(agent_, in::OpenApp{client_, id_, hello, false, {}, false});
 }
 
+App::App(Cluster& cluster, const std::string& agent, std::vector<EnvironmentId> environments,
+         std::map<EnvironmentId, std::vector<Requirement>> asked)
+    : cluster_(cluster), agent_(cluster[agent]), id_(0x101, 1), client_(1) {
+  client::Hello hello;
+  hello.role = "driver";
+  hello.name = "test program";
+  hello.python = "/usr/bin/python3";
+  hello.environments = std::move(environments);
+  cluster_.input(agent_, in::OpenApp{client_, id_, hello, false, {}, false, std::move(asked)});
+}
+
 App::App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay, bool save)
     : cluster_(cluster), agent_(cluster[agent]), id_(0x101, 1), client_(1) {
   client::Hello hello;

@@ -108,6 +108,9 @@ std::string step_of(const std::string& inputs, std::uint64_t task);
 class App {
  public:
   App(Cluster& cluster, const std::string& agent, std::uint64_t id = 1);
+  // In the first of these environments; the others are for functions whose options name them.
+  App(Cluster& cluster, const std::string& agent, std::vector<EnvironmentId> environments,
+      std::map<EnvironmentId, std::vector<Requirement>> asked);
   // Journalled; `replay` is what a lost master saw finish, or, with `save`, a former run.
   App(Cluster& cluster, const std::string& agent, std::vector<JournalEntry> replay, bool save = false);
 

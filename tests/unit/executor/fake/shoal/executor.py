@@ -111,6 +111,9 @@ class Executor:
     def do_echo(self, attempt, detail, rest):
         return detail
 
+    def do_getenv(self, attempt, detail, rest):
+        return os.environ.get(detail, "")
+
     def do_pid(self, attempt, detail, rest):
         return os.getpid()
 

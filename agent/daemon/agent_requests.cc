@@ -101,6 +101,7 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
         row["computing_units"] = wire::Dynamic();
       }
       row["scope"] = scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent";
+      if (excluded.contains(id)) row["excluded"] = true;
       row["region"] = member.home_name;
       row["head"] = head == id || guest;
       row["role"] = row["head"] == wire::Dynamic(true) ? "head" : "member";

@@ -35,10 +35,11 @@ struct AppSpec {
   std::string working_dir;  // where it was submitted
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment;
+  std::string tell_end;  // "PUT http://host:port/path": who is told over HTTP that it has ended; empty: nobody
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.name, self.program, self.text, self.travelled, self.python, self.working_dir, self.arguments,
-      self.environment);
+      self.environment, self.tell_end);
   }
 };
 

@@ -122,6 +122,7 @@ void Daemon::Impl::take_over_from(AgentId agent) {
       continue;
     }
     replays[app] = std::move(orphan.entries);
+    if (!orphan.spec.tell_end.empty()) rest_apps[app] = {orphan.spec.tell_end, false, {}};
     start_mirror(app, std::move(orphan.spec));
   }
 }

@@ -201,6 +201,7 @@ Result<> Daemon::Impl::open() {
         reactor->add(watched.first, EPOLLIN, [this, call = watched.second](std::uint32_t) { (this->*call)(); });
     if (!added) return added;
   }
+  caller = std::make_unique<gateway::HttpCaller>(*reactor);
   if (auto opened = open_gateway(); !opened) return opened;
   feed(node::in::Start{});
   wake_streams_and_drain();

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "agent/compss/service.h"
 #include "agent/daemon/app_guard.h"
 #include "agent/daemon/app_runner.h"
 #include "agent/daemon/daemon.h"
@@ -27,6 +28,7 @@
 #include "agent/executor/client_server.h"
 #include "agent/executor/executor_pool.h"
 #include "agent/gateway/gateway.h"
+#include "agent/gateway/http_caller.h"
 #include "agent/node/node.h"
 #include "agent/reactor/reactor.h"
 #include "edge/edge.h"
@@ -168,7 +170,23 @@ struct Daemon::Impl {
   std::string describe_metrics(const wire::Dynamic& task_totals) const;
   std::string why_not_ready() const;
 
+  // -- compss_requests.cc: the REST interface of COMPSs' agents --
+  gateway::Control compss_control();
+  compss::Actions compss_actions();
+  Result<compss::Started> start_over_rest(const compss::StartApplication& request);
+  Result<AppSpec> rest_spec(AppId app, const compss::StartApplication& request) const;
+  std::vector<compss::Resource> compss_resources() const;
+  Result<overlay::Member> find_member(const compss::NodeRequest& request) const;
+  Result<std::string> add_resources(const compss::NodeRequest& request);
+  Result<std::string> remove_resources(const compss::NodeRequest& request);
+  Result<std::string> remove_node(const compss::NodeRequest& request);
+  Result<std::string> lost_node(const compss::NodeRequest& request);
+  void exclude(const overlay::Member& member, bool excluded);
+  void on_rest_app_end(const AppState& state);
+  void stop_with_others(const std::vector<std::string>& forward_to);
+
   // -- app_requests.cc --
+  Result<std::string> launch_app(AppId app, AppSpec spec);
   void request_app_start(const Requester&, const Params&);
   void request_app_attach(const Requester&, const Params&);
   void request_app_find(const Requester&, const Params&);
@@ -240,6 +258,7 @@ struct Daemon::Impl {
   std::unique_ptr<WorkerThread> worker;
   std::unique_ptr<node::Node> node;
   std::unique_ptr<gateway::Gateway> gateway;  // none: settings
+  std::unique_ptr<gateway::HttpCaller> caller;
 
   std::deque<node::Input> inputs;
   std::vector<node::Effect> effects;
@@ -276,6 +295,14 @@ struct Daemon::Impl {
   std::map<AppId, Guarded> guarded;                // applications of other agents
   std::map<AppId, std::vector<scheduler::JournalEntry>> replays;  // until the driver that runs again connects
   std::map<AgentId, Instant> doubted_masters;                     // silent, and from when on they count as lost
+  // What is to happen at the end of an application that was started over REST; `tell` is AppSpec::tell_end.
+  struct RestApp {
+    std::string tell;
+    bool stop = false;
+    std::vector<std::string> forward_to;
+  };
+  std::map<AppId, RestApp> rest_apps;
+  std::set<AgentId> excluded;  // nothing is placed there from here
   std::map<ClientId, AppId> app_of_driver;
   std::map<AgentId, std::string> far_names;  // of agents beyond the own regions, as they said; at most kFarNamesMax
   static constexpr std::size_t kFarNamesMax = 10'000;
@@ -291,6 +318,9 @@ struct Daemon::Impl {
   bool stopped = false;
   std::uint64_t frames_refused = 0;
 };
+
+// An application's number for COMPSs' interface: the first digits of its id, few enough for a number of JSON.
+std::uint64_t app_number(AppId app);
 
 // The wall clock, for certificates and display.
 WallTime wall_now();

@@ -202,12 +202,12 @@ def barrier_group(name: str) -> None:
 
 
 def number_of_resources() -> int:
-    """Agents that can run tasks, as far as this one knows; 1 without an agent."""
+    """Agents that may run this program's tasks, as far as the one it talks to knows; 1 without an agent."""
     session = _runtime.attach()
     if session is None:
         return 1
     answer = session.request("agent.agents", {})
-    able = [row for row in answer.get("agents", []) if row.get("computing_units") != 0]
+    able = [row for row in answer.get("agents", []) if row.get("computing_units") != 0 and not row.get("excluded")]
     return max(1, len(able))
 
 

@@ -104,6 +104,7 @@ void Daemon::Impl::on_client_message(ClientId client, executor::ClientMessage& m
 }
 
 void Daemon::Impl::on_client_gone(ClientId client) {
+  if (auto driver = app_of_driver.find(client); driver != app_of_driver.end()) elastic->app_ended(driver->second);
   if (app_of_driver.erase(client) != 0) inputs.emplace_back(node::in::Scheduler(scheduler::in::ClientGone{client}));
   std::vector<streams::Output> outputs;
   broker->on_client_gone(agent::Reactor::now(), client, outputs);

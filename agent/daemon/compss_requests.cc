@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kRestAppsMax = 2000;  // more can never be remembered than run and have just ended
+constexpr std::size_t kExcludedMax = 5000;  // the scheduler holds twice that
 constexpr char kSetting[] = "compss_rest";
 
 // Standard output, where COMPSs' scripts look for it.
@@ -126,7 +127,9 @@ Result<overlay::Member> Daemon::Impl::find_member(const compss::NodeRequest& req
       const bool named = std::find(names.begin(), names.end(), member.name) != names.end() ||
                          std::find(endpoints.begin(), endpoints.end(), member.endpoint) != endpoints.end() ||
                          (request.name.size() >= 4 && id.hex().starts_with(request.name));
-      const bool known = std::any_of(found.begin(), found.end(), [&](const auto& other) { return other.id == id; });
+      const bool known = std::find_if(found.begin(), found.end(), [&member = member](const overlay::Member& other) {
+                           return other.id == member.id;
+                         }) != found.end();
       if (named && !known) found.push_back(member);
     }
   }
@@ -148,7 +151,7 @@ void Daemon::Impl::exclude(const overlay::Member& member, bool leave_out) {
   } else {
     excluded.erase(member.id);
   }
-  spdlog::info("agent {} {} tasks from here (asked over REST)", member.name, leave_out ? "gets no more" : "gets");
+  spdlog::info("agent {} {} tasks from here", member.name, leave_out ? "gets no more" : "gets");
   feed(node::in::Scheduler(scheduler::in::Exclude{member.id, leave_out}));
 }
 
@@ -184,6 +187,8 @@ Result<std::string> Daemon::Impl::remove_node(const compss::NodeRequest& request
                 "this agent cannot be taken away from itself: start it with --computing-units 0 to have "
                 "all tasks run elsewhere, or stop it with DELETE /COMPSs");
   }
+  if (excluded.size() >= kExcludedMax)
+    return fail(Code::kExhausted, fmt::format("{} agents are taken off already; add some again first", kExcludedMax));
   if (!excluded.contains(member->id)) exclude(*member, true);
   return fmt::format("{} gets no more tasks from here; those it has are finished", member->name);
 }

@@ -203,6 +203,7 @@ Result<> Daemon::Impl::open() {
   }
   caller = std::make_unique<gateway::HttpCaller>(*reactor);
   if (auto opened = open_gateway(); !opened) return opened;
+  open_elastic();
   feed(node::in::Start{});
   wake_streams_and_drain();
   if (auto listening = clients->listen(home.socket()); !listening) return listening;
@@ -302,6 +303,7 @@ void Daemon::Impl::begin_stop(const std::string& why) {
   for (const auto& state : apps->list()) {
     if (state.running) (void)apps->stop(state.app, seconds(1));
   }
+  elastic->abandon();
   stop_deadline = agent::Reactor::now() + kDrainTime;
   feed(node::in::Leave{});
 }

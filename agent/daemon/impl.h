@@ -25,6 +25,7 @@
 #include "agent/daemon/transfer.h"
 #include "agent/daemon/value_table.h"
 #include "agent/daemon/worker_thread.h"
+#include "agent/elastic/pool.h"
 #include "agent/executor/client_server.h"
 #include "agent/executor/executor_pool.h"
 #include "agent/gateway/gateway.h"
@@ -160,6 +161,8 @@ struct Daemon::Impl {
   void request_stop(const Requester&, const Params&);
   void request_leave(const Requester&, const Params&);
   void request_token(const Requester&, const Params&);
+  void make_token(const std::string& child_region, std::int64_t life_ms,
+                  std::function<void(Result<identity::JoinToken>)> done);
   void request_doctor(const Requester&, const Params&);
   void request_clock(const Requester&, const Params&);
   void check_members(const Requester&, wire::Dynamic::Array checks);
@@ -184,6 +187,17 @@ struct Daemon::Impl {
   void exclude(const overlay::Member& member, bool excluded);
   void on_rest_app_end(const AppState& state);
   void stop_with_others(const std::vector<std::string>& forward_to);
+
+  // -- elastic_requests.cc: agents that applications ask for --
+  void open_elastic();
+  void request_elastic_grow(const Requester&, const Params&);
+  void request_elastic_shrink(const Requester&, const Params&);
+  Result<AppId> app_asking(const Requester& from) const;
+  const overlay::Member* elastic_member(const std::string& agent) const;
+  bool elastic_joined(const std::string& agent) const;
+  void ask_whether_idle(const std::string& agent, std::function<void(bool)> done);
+  void on_elastic_outcome(AppId app, ClientId client, const std::string& group, const char* what,
+                          const elastic::Outcome& outcome);
 
   // -- app_requests.cc --
   Result<std::string> launch_app(AppId app, AppSpec spec);
@@ -259,6 +273,8 @@ struct Daemon::Impl {
   std::unique_ptr<node::Node> node;
   std::unique_ptr<gateway::Gateway> gateway;  // none: settings
   std::unique_ptr<gateway::HttpCaller> caller;
+  std::unique_ptr<elastic::Pool> elastic;
+  std::map<std::string, AgentId> elastic_closed;  // those that get no more tasks, by name
 
   std::deque<node::Input> inputs;
   std::vector<node::Effect> effects;

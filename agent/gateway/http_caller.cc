@@ -83,10 +83,14 @@ Result<unsigned> HttpCaller::carry_out(const Call& call) {
     auto status = try_once(call);
     const bool again = status ? *status >= 500 : status.error().code == Code::kUnavailable;
     if (!again || turn >= limits_.tries) return status;
-    std::unique_lock lock(mutex_);
-    if (wake_.wait_for(lock, std::chrono::microseconds(pause.us), [this] { return stopping_; })) return status;
-    pause = Duration{pause.us * 2};
+    if (!rest(pause)) return status;
+    pause = pause * 2;
   }
+}
+
+bool HttpCaller::rest(Duration pause) {
+  std::unique_lock lock(mutex_);
+  return !wake_.wait_for(lock, std::chrono::microseconds(pause.us), [this] { return stopping_; });
 }
 
 // False when the time is over or this object is to end.
@@ -139,7 +143,7 @@ std::string HttpCaller::send(int fd, std::string_view bytes, Instant until) cons
     const ssize_t sent = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent > 0) {
       bytes.remove_prefix(static_cast<std::size_t>(sent));
-    } else if (errno != EAGAIN && errno != EINTR) {
+    } else if (sent < 0 && errno != EAGAIN && errno != EINTR) {
       return std::strerror(errno);
     } else if (!wait_for(fd, POLLOUT, until)) {
       return "it does not take the request";

@@ -58,6 +58,7 @@ class HttpCaller {
   void work();
   Result<unsigned> carry_out(const Call& call);
   Result<unsigned> try_once(const Call& call) const;
+  bool rest(Duration pause);  // false when this object is to end
   // Steps of a try; of the first two an empty text means that it went well, another why not.
   std::string connect(int fd, const addrinfo& address, Instant until) const;
   std::string send(int fd, std::string_view bytes, Instant until) const;

@@ -194,7 +194,8 @@ std::vector<AgentIndex> Scheduler::Impl::able_agents(const Demand& demand) const
   if (can_meet(resources, demand)) able.push_back(kSelf);
   if (demand.local) return able;
   for (const auto& [agent, peer] : peers.all()) {
-    if (!peer.down && !peer.child && can_meet(peer.state.resources, demand)) able.push_back(agent);
+    const bool offered = !peer.down && !peer.child && !peers.excluded(peer.address.agent);
+    if (offered && can_meet(peer.state.resources, demand)) able.push_back(agent);
   }
   return able;
 }

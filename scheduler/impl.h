@@ -39,6 +39,7 @@ struct Scheduler::Impl {
   void on(const in::Self& self);
   void on(const in::PeerUp& up);
   void on(const in::PeerDown& down);
+  void on(const in::Exclude& exclude);
   void on(const in::Above& above);
   void on(const in::OpenApp& open);
   void on(const in::ClientMessage& message);

@@ -57,6 +57,11 @@ struct PeerDown {
   AgentId agent;
   bool proven = false;  // dead beyond doubt: end its leases now
 };
+struct Exclude {  // a person wants no attempt placed on that agent from here, or wants it again; what runs there goes
+                  // on
+  AgentId agent;
+  bool excluded = true;
+};
 struct Above {  // this region's head, through which the parent region can be asked for help; summary of what is there
   std::optional<wire::Address> head;
   Bytes summary;
@@ -107,7 +112,7 @@ struct Fetched {  // a value asked for by Fetch is local now (or cannot be had)
   client::Value value;  // where it is on this host
 };
 }  // namespace in
-using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Above, in::OpenApp,
+using Input = std::variant<in::Wake, in::Frame, in::Self, in::PeerUp, in::PeerDown, in::Exclude, in::Above, in::OpenApp,
                            in::ClientMessage, in::GroupMessage, in::ClientGone, in::CancelApp, in::Query,
                            in::AttemptsDone, in::AttemptBlocked, in::Fetched>;
 

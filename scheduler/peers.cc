@@ -118,7 +118,7 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
   };
   if (wanted.demand->local) return best;
   for (const auto& [agent, peer] : peers_) {
-    if (peer.down) continue;
+    if (peer.down || excluded(peer.address.agent)) continue;
     const RegionId native = peer.address.path.empty() ? home : peer.address.path.back();
     if (!peer.child && !unstartable_.contains({agent, wanted.app, wanted.function}) && !region_left(left, native) &&
         can_meet(peer.state.resources, *wanted.demand)) {
@@ -156,6 +156,15 @@ void Peers::set_unstartable(AgentIndex agent, AppId app, FunctionId function, In
   unstartable_[{agent, app, function}] = now + kBelieved;
 }
 
+void Peers::exclude(AgentId agent, bool excluded) {
+  constexpr std::size_t kExcludedMax = 10'000;
+  if (!excluded) {
+    excluded_.erase(agent);
+  } else if (excluded_.size() < kExcludedMax) {
+    excluded_.insert(agent);
+  }
+}
+
 void Peers::forget_unstartable(Instant now) {
   std::erase_if(unstartable_, [&](const auto& entry) { return entry.second <= now; });
 }
@@ -170,6 +179,7 @@ bool Peers::anyone(const Demand& demand, const std::vector<RegionId>& left, Inst
   if (demand.local) return false;
   return std::any_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
     const Peer& peer = entry.second;
+    if (excluded(peer.address.agent)) return false;
     const RegionId native = peer.address.path.empty() ? RegionId() : peer.address.path.back();
     const bool here = !peer.child && !region_left(left, native) && can_meet(peer.state.resources, demand);
     return here || is_way(peer, demand, left, now);

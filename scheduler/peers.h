@@ -11,6 +11,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -88,6 +89,9 @@ class Peers {
   // The peer could not start the function: no executor for it, or one that cannot load its code. It gets none of its
   // calls for a while, so that a host that cannot, and is always idle, does not draw all tasks and fail them.
   void set_unstartable(AgentIndex agent, AppId app, FunctionId function, Instant now);
+  // Nothing is placed on an excluded agent, nor behind it, whatever room it says it has. Outlives its absence.
+  void exclude(AgentId agent, bool excluded);
+  bool excluded(AgentId agent) const { return excluded_.contains(agent); }
   // Forgets what lapsed; tells when the next one does.
   void forget_unstartable(Instant now);
   Instant next_unstartable() const;
@@ -107,6 +111,7 @@ class Peers {
   AgentIndex above_head_ = kNone;
   std::optional<Summary> above_;
   std::map<AgentIndex, Peer> peers_;
+  std::set<AgentId> excluded_;
   // Functions that a peer could not start, and until when it is not asked.
   std::map<std::tuple<AgentIndex, AppId, FunctionId>, Instant> unstartable_;
 };

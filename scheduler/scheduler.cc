@@ -163,6 +163,11 @@ void Scheduler::Impl::on(const in::PeerDown& down) {
   doomed[agent] = now + config.lease + config.heartbeat;
 }
 
+void Scheduler::Impl::on(const in::Exclude& exclude) {
+  peers.exclude(exclude.agent, exclude.excluded);
+  peers_changed = true;
+}
+
 void Scheduler::Impl::on(const in::Above& above) {
   above_head = above.head;
   peers.set_above(above.head ? agents.add(*above.head) : kNone, above.summary);

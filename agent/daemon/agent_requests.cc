@@ -101,6 +101,7 @@ void Daemon::Impl::request_agents(const Requester& from, const Params& /*params*
         row["computing_units"] = wire::Dynamic();
       }
       row["scope"] = scope == overlay::Scope::kHome ? (guest ? "child" : "home") : "parent";
+      if (excluded.contains(id)) row["excluded"] = true;
       row["region"] = member.home_name;
       row["head"] = head == id || guest;
       row["role"] = row["head"] == wire::Dynamic(true) ? "head" : "member";
@@ -232,34 +233,41 @@ void Daemon::Impl::request_leave(const Requester& from, const Params& params) {
 }
 
 void Daemon::Impl::request_token(const Requester& from, const Params& params) {
+  const std::int64_t life_ms =
+      std::clamp<std::int64_t>(params.int_or("life_ms", identity::TokenBook::kLifeMs), 1000, 7LL * 24 * 3600 * 1000);
+  make_token(params.text_or("child_region", ""), life_ms, [this, from](const Result<identity::JoinToken>& token) {
+    if (!token) {
+      reply(from, tl::unexpected<Error>(token.error()));
+    } else {
+      reply(from,
+            wire::Dynamic(wire::Dynamic::Map{{"token", token->text()}, {"expires_unix_ms", token->expires.unix_ms}}));
+    }
+  });
+}
+
+// Calls back once the token is written down: one that was given away must be known after a crash.
+void Daemon::Impl::make_token(const std::string& child_region, std::int64_t life_ms,
+                              std::function<void(Result<identity::JoinToken>)> done) {
   if (!identity.issuer()) {
-    reply(from, fail(Code::kDenied,
-                     "this agent does not issue certificates: create the token at the agent where the realm "
-                     "was founded"));
+    done(fail(Code::kDenied,
+              "this agent does not issue certificates: create the token at the agent where the realm was founded"));
     return;
   }
   const std::string endpoint = node->overlay().members(overlay::Scope::kHome).at(identity.id()).endpoint;
   if (endpoint.empty()) {
-    reply(from, fail(Code::kUnavailable,
-                     "this agent only dials out, so nobody could redeem the token here; start it with --listen"));
+    done(fail(Code::kUnavailable,
+              "this agent only dials out, so nobody could redeem the token here; start it with --listen"));
     return;
   }
-  const std::int64_t life_ms =
-      std::clamp<std::int64_t>(params.int_or("life_ms", identity::TokenBook::kLifeMs), 1000, 7LL * 24 * 3600 * 1000);
-  auto token = tokens.create({identity.id(), {endpoint}, identity.keys.curve.public_key},
-                             params.text_or("child_region", ""), wall_now(), life_ms);
+  auto token =
+      tokens.create({identity.id(), {endpoint}, identity.keys.curve.public_key}, child_region, wall_now(), life_ms);
   if (!token) {
-    reply(from, tl::unexpected<Error>(token.error()));
+    done(tl::unexpected<Error>(token.error()));
     return;
   }
   const std::uint64_t completion = ++last_completion;
-  engine_calls[completion] = [this, from, token = *token](Result<> written) {
-    if (!written) {
-      reply(from, tl::unexpected<Error>(written.error()));
-    } else {
-      reply(from,
-            wire::Dynamic(wire::Dynamic::Map{{"token", token.text()}, {"expires_unix_ms", token.expires.unix_ms}}));
-    }
+  engine_calls[completion] = [done = std::move(done), token = *token](Result<> written) {
+    done(written ? Result<identity::JoinToken>(token) : tl::unexpected<Error>(written.error()));
   };
   engine->persist({{"d/tokens", tokens.serialize()}}, completion);
 }

@@ -37,11 +37,12 @@ struct AppSpec {
   std::map<std::string, std::string> environment;     // variables
   EnvironmentId bundle;                               // of the environment (agent/environment) it runs in; zero: none
   std::map<std::string, EnvironmentId> task_bundles;  // those that its tasks name
-  std::vector<EnvironmentId> bundles() const;         // all of them
+  std::string tell_end;  // "PUT http://host:port/path": who is told over HTTP that it has ended; empty: nobody
+  std::vector<EnvironmentId> bundles() const;  // all of them
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.name, self.program, self.text, self.travelled, self.python, self.working_dir, self.arguments,
-      self.environment, self.bundle, self.task_bundles);
+      self.environment, self.bundle, self.task_bundles, self.tell_end);
   }
 };
 

@@ -139,6 +139,7 @@ void Daemon::Impl::go_on_with(AppId app, Guarded orphan, const Result<environmen
   }
   for (const EnvironmentId id : orphan.spec.bundles()) app_environments[app].insert(id);
   replays[app] = std::move(orphan.entries);
+  if (!orphan.spec.tell_end.empty()) rest_apps[app] = {orphan.spec.tell_end, false, {}};
   start_mirror(app, std::move(orphan.spec));
 }
 

@@ -108,16 +108,24 @@ void Daemon::Impl::request_app_start(const Requester& from, const Params& params
 }
 
 void Daemon::Impl::start_app(const Requester& from, AppSpec spec, const environment::Surroundings& surroundings) {
-  auto start = prepare_start(identity::random_id<AppId>(), spec, surroundings);
-  auto launched = start ? apps->start(*start) : Result<>(tl::unexpected<Error>(start.error()));
+  const auto app = identity::random_id<AppId>();
+  auto launched = launch_app(app, std::move(spec), surroundings);
   if (!launched) {
     reply(from, tl::unexpected<Error>(launched.error()));
     return;
   }
-  for (const EnvironmentId id : spec.bundles()) app_environments[start->app].insert(id);
-  start_mirror(start->app, std::move(spec));
-  spdlog::info("application {} ({}) started", start->app.brief(), start->name);
-  reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", start->app.hex()}, {"name", start->name}}));
+  reply(from, wire::Dynamic(wire::Dynamic::Map{{"app", app.hex()}, {"name", *launched}}));
+}
+
+// Starts the driver and the mirror; its name for people.
+Result<std::string> Daemon::Impl::launch_app(AppId app, AppSpec spec, const environment::Surroundings& surroundings) {
+  auto start = prepare_start(app, spec, surroundings);
+  auto launched = start ? apps->start(*start) : Result<>(tl::unexpected<Error>(start.error()));
+  if (!launched) return tl::unexpected<Error>(launched.error());
+  for (const EnvironmentId id : spec.bundles()) app_environments[app].insert(id);
+  start_mirror(app, std::move(spec));
+  spdlog::info("application {} ({}) started", app.brief(), start->name);
+  return start->name;
 }
 
 // Runs where it was submitted if that is on this host; elsewhere what came along, in a directory of its own.
@@ -159,7 +167,7 @@ Result<AppStart> Daemon::Impl::prepare_start(AppId app, const AppSpec& spec,
   return start;
 }
 
-// Ids by unique prefix, names of programs, or "last".
+// Ids by unique prefix, names of programs, "last", or the number that COMPSs' interface gave.
 Result<AppId> Daemon::Impl::resolve_app(const std::string& text) const {
   const auto list = apps->list();
   std::vector<AppId> found;
@@ -178,6 +186,11 @@ Result<AppId> Daemon::Impl::resolve_app(const std::string& text) const {
     if (!listed && (last ? found.empty() : app.hex().starts_with(text))) found.push_back(app);
   }
   if (auto exact = AppId::from_hex_text(text); exact && found.empty()) return *exact;
+  if (found.empty()) {
+    for (const auto& state : list) {
+      if (std::to_string(app_number(state.app)) == text) found.push_back(state.app);
+    }
+  }
   if (found.empty())
     return fail(Code::kNotFound, fmt::format("no application \"{}\" here; `shoal apps` lists them", text));
   if (found.size() > 1)
@@ -268,6 +281,7 @@ void Daemon::Impl::show_exit(const AppState& state) {
     it->second.exit = state;  // who sees the end may start it again: everything is in the folder then
     return;
   }
+  on_rest_app_end(state);
   auto watching = watchers.extract(state.app);
   if (watching.empty()) return;
   const client::Event event{"app.exit",

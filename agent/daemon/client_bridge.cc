@@ -123,6 +123,7 @@ void Daemon::Impl::on_client_message(ClientId client, executor::ClientMessage& m
 
 void Daemon::Impl::on_client_gone(ClientId client) {
   if (auto driver = app_of_driver.extract(client); !driver.empty()) {
+    elastic->app_ended(driver.mapped());
     end_checkpoint(driver.mapped());
     once_values.erase(driver.mapped());
     const AppState* state = apps->find(driver.mapped());

@@ -205,7 +205,9 @@ Result<> Daemon::Impl::open() {
         reactor->add(watched.first, EPOLLIN, [this, call = watched.second](std::uint32_t) { (this->*call)(); });
     if (!added) return added;
   }
+  caller = std::make_unique<gateway::HttpCaller>(*reactor);
   if (auto opened = open_gateway(); !opened) return opened;
+  open_elastic();
   feed(node::in::Start{});
   wake_streams_and_drain();
   if (auto listening = clients->listen(home.socket()); !listening) return listening;
@@ -305,6 +307,7 @@ void Daemon::Impl::begin_stop(const std::string& why) {
   for (const auto& state : apps->list()) {
     if (state.running) (void)apps->stop(state.app, seconds(1));
   }
+  elastic->abandon();
   stop_deadline = agent::Reactor::now() + kDrainTime;
   feed(node::in::Leave{});
 }

@@ -84,6 +84,10 @@ void Daemon::Impl::request_doctor(const Requester& from, const Params& /*params*
                                          {"status", python.empty() ? "warn" : "ok"},
                                          {"fact", python.empty() ? "no interpreter that runs" : python},
                                          {"fix", python.empty() ? no_python(settings.text("python")) : ""}});
+  const bool elastic_works = elastic->agents_max() == 0 || identity.issuer();
+  check("elastic agents", elastic_works, elastic->describe(),
+        "programs ask in vain: this agent does not issue certificates, so no new agent can join through it; set "
+        "elastic_max where the realm was founded");
   struct statvfs arena{};
   const bool known = ::statvfs(values->arena_dir().c_str(), &arena) == 0;
   const std::uint64_t arena_free = known ? static_cast<std::uint64_t>(arena.f_bavail) * arena.f_frsize : 0;

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "agent/compss/service.h"
 #include "agent/daemon/app_checkpoint.h"
 #include "agent/daemon/app_guard.h"
 #include "agent/daemon/app_runner.h"
@@ -27,9 +28,11 @@
 #include "agent/daemon/transfer.h"
 #include "agent/daemon/value_table.h"
 #include "agent/daemon/worker_thread.h"
+#include "agent/elastic/pool.h"
 #include "agent/executor/client_server.h"
 #include "agent/executor/executor_pool.h"
 #include "agent/gateway/gateway.h"
+#include "agent/gateway/http_caller.h"
 #include "agent/node/node.h"
 #include "agent/reactor/reactor.h"
 #include "edge/edge.h"
@@ -197,6 +200,8 @@ struct Daemon::Impl {
   void request_stop(const Requester&, const Params&);
   void request_leave(const Requester&, const Params&);
   void request_token(const Requester&, const Params&);
+  void make_token(const std::string& child_region, std::int64_t life_ms,
+                  std::function<void(Result<identity::JoinToken>)> done);
   void request_doctor(const Requester&, const Params&);
   void request_clock(const Requester&, const Params&);
   void check_members(const Requester&, wire::Dynamic::Array checks);
@@ -207,7 +212,34 @@ struct Daemon::Impl {
   std::string describe_metrics(const wire::Dynamic& task_totals) const;
   std::string why_not_ready() const;
 
+  // -- compss_requests.cc: the REST interface of COMPSs' agents --
+  gateway::Control compss_control();
+  compss::Actions compss_actions();
+  Result<compss::Started> start_over_rest(const compss::StartApplication& request);
+  Result<AppSpec> rest_spec(AppId app, const compss::StartApplication& request) const;
+  std::vector<compss::Resource> compss_resources() const;
+  Result<overlay::Member> find_member(const compss::NodeRequest& request) const;
+  Result<std::string> add_resources(const compss::NodeRequest& request);
+  Result<std::string> remove_resources(const compss::NodeRequest& request);
+  Result<std::string> remove_node(const compss::NodeRequest& request);
+  Result<std::string> lost_node(const compss::NodeRequest& request);
+  void exclude(const overlay::Member& member, bool excluded);
+  void on_rest_app_end(const AppState& state);
+  void stop_with_others(const std::vector<std::string>& forward_to);
+
+  // -- elastic_requests.cc: agents that applications ask for --
+  void open_elastic();
+  void request_elastic_grow(const Requester&, const Params&);
+  void request_elastic_shrink(const Requester&, const Params&);
+  Result<AppId> app_asking(const Requester& from) const;
+  const overlay::Member* elastic_member(const std::string& agent) const;
+  bool elastic_joined(const std::string& agent) const;
+  void ask_whether_idle(const std::string& agent, std::function<void(bool)> done);
+  void on_elastic_outcome(AppId app, ClientId client, const std::string& group, const char* what,
+                          const elastic::Outcome& outcome);
+
   // -- app_requests.cc --
+  Result<std::string> launch_app(AppId app, AppSpec spec, const environment::Surroundings& surroundings);
   void request_app_start(const Requester&, const Params&);
   void request_app_attach(const Requester&, const Params&);
   void request_app_find(const Requester&, const Params&);
@@ -282,6 +314,9 @@ struct Daemon::Impl {
   std::unique_ptr<Environments> environments;
   std::unique_ptr<node::Node> node;
   std::unique_ptr<gateway::Gateway> gateway;  // none: settings
+  std::unique_ptr<gateway::HttpCaller> caller;
+  std::unique_ptr<elastic::Pool> elastic;
+  std::map<std::string, AgentId> elastic_closed;  // those that get no more tasks, by name
 
   std::deque<node::Input> inputs;
   std::vector<node::Effect> effects;
@@ -321,6 +356,14 @@ struct Daemon::Impl {
   std::map<AppId, std::vector<scheduler::JournalEntry>> once_values;  // that a driver which runs again is to find
   std::map<AppId, Checkpoint> checkpoints;
   std::map<AgentId, Instant> doubted_masters;  // silent, and from when on they count as lost
+  // What is to happen at the end of an application that was started over REST; `tell` is AppSpec::tell_end.
+  struct RestApp {
+    std::string tell;
+    bool stop = false;
+    std::vector<std::string> forward_to;
+  };
+  std::map<AppId, RestApp> rest_apps;
+  std::set<AgentId> excluded;  // nothing is placed there from here
   std::map<ClientId, AppId> app_of_driver;
   std::map<AppId, std::set<EnvironmentId>> app_environments;                        // of drivers that run here
   std::map<ClientId, std::string> uploads;                                          // half a bundle of each client
@@ -340,6 +383,9 @@ struct Daemon::Impl {
   bool stopped = false;
   std::uint64_t frames_refused = 0;
 };
+
+// An application's number for COMPSs' interface: the first digits of its id, few enough for a number of JSON.
+std::uint64_t app_number(AppId app);
 
 // The wall clock, for certificates and display.
 WallTime wall_now();

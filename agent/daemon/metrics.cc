@@ -14,6 +14,8 @@ namespace {
 using gateway::Exposition;
 using gateway::MetricType;
 
+constexpr std::size_t kHttpBodyMax = 256U << 10;  // an application's parameters
+
 double processor_seconds() {
   timespec used{};
   ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
@@ -116,7 +118,9 @@ Result<> Daemon::Impl::open_gateway() {
   gateway::Sources sources;
   sources.metrics = [this](std::function<void(std::string)> done) { collect_metrics(std::move(done)); };
   sources.not_ready = [this] { return why_not_ready(); };
-  auto opened = gateway::Gateway::open(*reactor, address, std::move(sources));
+  gateway::ServerLimits limits;
+  limits.message.body_bytes_max = kHttpBodyMax;
+  auto opened = gateway::Gateway::open(*reactor, address, std::move(sources), compss_control(), limits);
   if (!opened) return tl::unexpected<Error>(opened.error());
   gateway = std::move(*opened);
   return {};

@@ -60,8 +60,8 @@ void reset_signals() {
 [[noreturn]] void become(const ChildPlan& plan, pid_t parent) {
   using Step = ChildFailure::Step;
   ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(kCannotStart);  // it died before we asked to be told
+  if (!plan.outlives) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (!plan.outlives && ::getppid() != parent) ::_exit(kCannotStart);  // it died before we asked to be told
   Step step = Step::kDescriptors;
   if (place_descriptors(plan)) {
     step = Step::kLimits;

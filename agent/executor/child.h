@@ -30,6 +30,7 @@ struct ChildPlan {
   int descriptors[kDescriptors] = {-1, -1, -1, -1};  // become 0, 1, 2, 3; above 3, or -1: /dev/null, and no 3
   int status_fd = -1;                                // close-on-exec; gets a ChildFailure when the program cannot start
   Confinement confinement;
+  bool outlives = false;  // it may go on when the agent has ended
 };
 
 struct ChildFailure {
@@ -38,9 +39,9 @@ struct ChildFailure {
   int error = 0;  // errno
 };
 
-// Starts it as the leader of its own process group, with default signal handlers; it gets SIGKILL when the calling
-// thread ends. Its pid, or -1 with errno. A child that cannot become its program says why and exits with 127 when there
-// is no such program, with 126 for any other reason, as shells do.
+// Starts it as the leader of its own process group, with default signal handlers; unless it outlives the agent it gets
+// SIGKILL when the calling thread ends. Its pid, or -1 with errno. A child that cannot become its program says why and
+// exits with 127 when there is no such program, with 126 for any other reason, as shells do.
 pid_t start_child(const ChildPlan& plan);
 
 // The program's path: `name` itself when it has a slash, else what PATH (of the new process's environment, null: none)

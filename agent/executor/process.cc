@@ -95,8 +95,10 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   for (std::size_t i = 0; i < sources.size(); ++i) plan.descriptors[i] = sources[i].get();
   plan.status_fd = told.get();
   plan.confinement = spec.confinement;
+  plan.outlives = spec.outlives;
 
   auto process = std::unique_ptr<Process>(new Process(reactor));
+  process->outlives_ = spec.outlives;
   process->pid_ = start_child(plan);
   if (process->pid_ < 0) {
     return fail(Code::kExhausted, fmt::format("'{}' cannot be started: {}", words[0], ::strerror(errno)));
@@ -132,10 +134,16 @@ void Process::signal_group(int number) const {
   if (pid_ > 0) ::kill(-pid_, number);
 }
 
+void Process::detach() {
+  if (pid_fd_.valid()) reactor_.remove(pid_fd_.get());
+  pid_fd_.reset();
+  pid_ = -1;
+}
+
 // Not yet reaped, its number cannot belong to another process: signals by number are safe until here.
 Ending Process::reap() {
   Ending ending;
-  ::kill(-pid_, SIGKILL);  // children it left behind
+  if (!outlives_) ::kill(-pid_, SIGKILL);  // children it left behind
   while (::waitpid(pid_, &ending.wait_status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;

@@ -60,6 +60,7 @@ struct SpawnSpec {
   int stderr_fd = -1;
   int control_fd = -1;  // becomes descriptor 3
   Confinement confinement;
+  bool outlives = false;  // its life is not tied to the agent's, and what it leaves of its process group runs on
 };
 constexpr int kControlFd = 3;
 
@@ -79,8 +80,8 @@ class Process {
   using OnEnd = std::function<void(const Ending&)>;
 
   // Starts `spec`. `on_end` is called once, in a turn of the reactor, after the process ended and was reaped; what was
-  // left of its process group is dead by then. It may destroy this object. kExhausted: no descriptors, no processes;
-  // kUnsupported: the program cannot be started here.
+  // left of its process group is dead by then, unless it was to outlive the agent. It may destroy this object.
+  // kExhausted: no descriptors, no processes; kUnsupported: the program cannot be started here.
   static Result<std::unique_ptr<Process>> spawn(agent::Reactor& reactor, const SpawnSpec& spec, OnEnd on_end);
   ~Process();
   Process(const Process&) = delete;
@@ -90,6 +91,8 @@ class Process {
   // To the process, or to its whole group.
   void signal(int number) const;
   void signal_group(int number) const;
+  // Lets it run on when this object goes; nobody is told of its end.
+  void detach();
 
  private:
   explicit Process(agent::Reactor& reactor) : reactor_(reactor) {}
@@ -99,6 +102,7 @@ class Process {
   agent::Reactor& reactor_;
   OnEnd on_end_;
   pid_t pid_ = -1;
+  bool outlives_ = false;
   Fd pid_fd_;
 };
 

@@ -21,12 +21,12 @@ http::Response error_response(unsigned status, const std::string& what) {
 }  // namespace
 
 Result<std::unique_ptr<Gateway>> Gateway::open(agent::Reactor& reactor, const std::string& address, Sources sources,
-                                               ServerLimits limits) {
-  std::unique_ptr<Gateway> gateway(new Gateway(std::move(sources)));
+                                               Control control, ServerLimits limits) {
+  std::unique_ptr<Gateway> gateway(new Gateway(std::move(sources), std::move(control)));
   auto server = HttpServer::listen(
       reactor, address,
-      [raw = gateway.get()](const http::Request& request, const HttpServer::Answer& answer) {
-        raw->on_request(request, answer);
+      [raw = gateway.get()](const http::Request& request, const Peer& peer, const HttpServer::Answer& answer) {
+        raw->on_request(request, peer, answer);
       },
       limits);
   if (!server) {
@@ -35,14 +35,22 @@ Result<std::unique_ptr<Gateway>> Gateway::open(agent::Reactor& reactor, const st
         server.error().message + "; choose another address with --http (port 0 takes a free one), or --http none");
   }
   gateway->server_ = std::move(*server);
+  const bool open_to_all = gateway->control_.handles && gateway->control_.rule.access == Access::kAnyone;
   if (!gateway->server_->loopback_only()) {
-    spdlog::warn("the HTTP gateway at {} has no TLS and no users: whoever reaches it can read this agent's counts",
-                 gateway->server_->address());
+    spdlog::warn(
+        "the HTTP gateway at {} has no TLS and no users: whoever reaches it can read this agent's counts{}",
+        gateway->server_->address(),
+        open_to_all ? ", and start programs as its user (" + gateway->control_.rule.setting + " = anyone)" : "");
   }
   return gateway;
 }
 
-void Gateway::on_request(const http::Request& request, const HttpServer::Answer& answer) {
+void Gateway::on_request(const http::Request& request, const Peer& peer, const HttpServer::Answer& answer) {
+  if (control_.handles && control_.handles(request.path)) {
+    auto allowed = check_access(control_.rule, request, peer);
+    answer(allowed ? control_.serve(request) : error_response(403, allowed.error().message));
+    return;
+  }
   const bool known = request.path == "/metrics" || request.path == "/healthz" || request.path == "/readyz";
   if (!known) {
     answer(error_response(404, fmt::format("there is nothing at {}; try /metrics, /healthz or /readyz", request.path)));

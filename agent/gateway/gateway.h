@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "agent/gateway/http_server.h"
 #include "agent/reactor/reactor.h"
@@ -24,19 +25,27 @@ struct Sources {
   std::function<std::string()> not_ready;
 };
 
+// Paths that have the agent do something, served to those that `rule` lets.
+struct Control {
+  AccessRule rule;
+  std::function<bool(std::string_view path)> handles;
+  std::function<http::Response(const http::Request&)> serve;
+};
+
 class Gateway {
  public:
   // Serves at `address` ("127.0.0.1:0"). Errors as HttpServer::listen, naming the setting.
   static Result<std::unique_ptr<Gateway>> open(agent::Reactor& reactor, const std::string& address, Sources sources,
-                                               ServerLimits limits = {});
+                                               Control control = {}, ServerLimits limits = {});
   std::string url() const { return "http://" + server_->address(); }
   HttpServer::Counters counters() const { return server_->counters(); }
 
  private:
-  explicit Gateway(Sources sources) : sources_(std::move(sources)) {}
-  void on_request(const http::Request& request, const HttpServer::Answer& answer);
+  Gateway(Sources sources, Control control) : sources_(std::move(sources)), control_(std::move(control)) {}
+  void on_request(const http::Request& request, const Peer& peer, const HttpServer::Answer& answer);
 
   Sources sources_;
+  Control control_;
   std::unique_ptr<HttpServer> server_;
 };
 

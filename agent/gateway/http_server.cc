@@ -193,7 +193,7 @@ bool HttpServer::serve(std::uint64_t id) {
       more = true;
       ++counters_.requests;
       connection.answering = true;
-      handler_(*request, [this, id](const http::Response& response) {
+      handler_(*request, Peer{connection.fd}, [this, id](const http::Response& response) {
         auto it = connections_.find(id);
         if (it == connections_.end() || !it->second->answering) return;
         Connection& asked = *it->second;

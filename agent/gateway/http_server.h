@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "agent/gateway/access.h"
 #include "agent/reactor/reactor.h"
 #include "protocol/base/result.h"
 #include "protocol/http/server_connection.h"
@@ -29,7 +30,7 @@ class HttpServer {
  public:
   // Called once for every request, at once or later, from a turn of the reactor. Ignored when the peer has gone.
   using Answer = std::function<void(const http::Response&)>;
-  using Handler = std::function<void(const http::Request&, Answer)>;
+  using Handler = std::function<void(const http::Request&, const Peer&, Answer)>;
   struct Counters {
     std::uint64_t connections = 0;  // accepted
     std::uint64_t requests = 0;     // whole ones

@@ -35,9 +35,10 @@ struct Durable {  // the Persist with this ticket, and all before it in its lane
 };
 struct Leave {};
 // Inputs of one machine that come from drivers or clients pass through unchanged.
-using Scheduler = std::variant<scheduler::in::OpenApp, scheduler::in::ClientMessage, scheduler::in::GroupMessage,
-                               scheduler::in::ClientGone, scheduler::in::CancelApp, scheduler::in::Query,
-                               scheduler::in::AttemptsDone, scheduler::in::AttemptBlocked, scheduler::in::Fetched>;
+using Scheduler =
+    std::variant<scheduler::in::OpenApp, scheduler::in::ClientMessage, scheduler::in::GroupMessage,
+                 scheduler::in::ClientGone, scheduler::in::CancelApp, scheduler::in::Exclude, scheduler::in::Query,
+                 scheduler::in::AttemptsDone, scheduler::in::AttemptBlocked, scheduler::in::Fetched>;
 using Storage = std::variant<storage::in::Put, storage::in::Locate, storage::in::Delete, storage::in::SetRecord,
                              storage::in::GetRecord, storage::in::ListRecords, storage::in::Pulled,
                              storage::in::Corrupt, storage::in::Query>;

@@ -216,6 +216,10 @@ const std::vector<Key>& keys() {
       {"advertise", Type::kText, "", "host:port under which others reach this agent (default: the listen address)", "",
        0, 0},
       {"http", Type::kText, "127.0.0.1:0", "address and port of the HTTP gateway, \"none\" for no gateway", "", 0, 0},
+      {"compss_rest", Type::kChoice, "owner",
+       "who may use the paths under /COMPSs of that gateway, which start programs: the user who runs the agent, any "
+       "process of this host, anyone who reaches the port",
+       "owner|host|anyone|none", 0, 0},
       {"region", Type::kText, "root", "name of the region that an agent founds when it joins nobody", "", 0, 0},
       {"labels", Type::kLabels, "", "KEY=VALUE pairs that constraints can ask for", "", 0, 0},
       {"preset", Type::kChoice, "lan", "time-outs of the network", "lan|wan|radio", 0, 0},
@@ -229,6 +233,10 @@ const std::vector<Key>& keys() {
        "MiB that environments of applications may use before the ones "
        "unused for longest go",
        "", 0, 1LL << 40},
+      {"elastic_max", Type::kInteger, "0", "most agents that programs may have made on request (0: none)", "", 0, 1000},
+      {"elastic_command", Type::kText, "",
+       "program that makes and ends them: create NAME, destroy NAME (default: further agents on this host)", "", 0, 0},
+      {"elastic_units", Type::kInteger, "1", "computing units of each one made on this host", "", 0, 4096},
       {"log_level", Type::kChoice, "info", "least severe log lines to write", "trace|debug|info|warn|error", 0, 0,
        true},
       {"log_format", Type::kChoice, "text", "log lines as text or as JSON objects", "text|json", 0, 0, true},

@@ -84,7 +84,16 @@ std::optional<Request> ServerConnection::next() {
       return std::nullopt;
     }
   }
-  if (!parser.is_done()) return std::nullopt;
+  if (!parser.is_done()) {
+    // Some clients (curl) wait for this before they send a body of any size.
+    if (parser.is_header_done() && !continued_ && parser.get().version() >= 11 &&
+        lower(parser.get()[beast::field::expect]) == "100-continue") {
+      output_ += "HTTP/1.1 100 Continue\r\n\r\n";
+      continued_ = true;
+    }
+    return std::nullopt;
+  }
+  continued_ = false;
   const auto& message = parser.get();
   Request request;
   request.method = text_of(message.method_string());

@@ -76,6 +76,7 @@ class ServerConnection {
   bool answering_ = false;
   bool closing_ = false;
   bool refused_ = false;
+  bool continued_ = false;  // the body of the request that is arriving was asked for
 };
 
 // The usual words for a status: "Not Found".

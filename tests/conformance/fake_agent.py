@@ -109,6 +109,8 @@ class FakeAgent:
         self.arena = tempfile.mkdtemp(prefix="fake-agent-", dir="/dev/shm")
         self.socket = os.path.join(self.home, "agent.sock")
         self.services = LocalAgent()
+        self.elastic: list[tuple[str, int, str]] = []  # requests for agents, and for fewer
+        self.elastic_max = 0
         self.released: list[int] = []
         self.cancelled_attempts: list[int] = []
         self.hellos: list[list] = []
@@ -246,6 +248,11 @@ class FakeAgent:
         number, method, params = message
         if method == "streams.poll" and params.get("timeout_ms"):
             self._polls.append((client, number, params, time.monotonic() + params["timeout_ms"] / 1000))
+            return
+        if method in ("elastic.grow", "elastic.shrink"):
+            self.elastic.append((method, params["count"], params["group"]))
+            granted = min(params["count"], self.elastic_max)
+            client.send(Kind.REPLY, [number, 0, "", {"granted": granted, "max": self.elastic_max}, b""])
             return
         if method in ("app.tasks", "app.trace", "agent.agents", "agent.status"):
             client.send(Kind.REPLY, [number, 0, "", getattr(self, "_ask_" + method.split(".")[1])(client, params), b""])

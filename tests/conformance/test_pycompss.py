@@ -102,14 +102,28 @@ def test_missing_decorators_refuse_by_name_at_decoration(name):
             decorator(lambda: 0)
 
 
-@pytest.mark.parametrize("call", ["compss_request_resources", "compss_free_resources"])
-def test_elasticity_refuses_with_an_agent_and_is_nothing_without(call, session, monkeypatch):
-    function = getattr(importlib.import_module("pycompss.api.api"), call)
-    with pytest.raises(NotSupportedError, match=rf"{call} \(elasticity\) is not supported"):
-        function(1, "group")
+def test_elasticity_asks_the_agent_says_once_what_is_missing_and_is_nothing_without(session, agent, monkeypatch, capsys):
+    from pycompss.api import api
+
+    monkeypatch.setattr(shoal.api, "_said", set())
+    for _ in range(2):
+        assert api.compss_request_resources(num_resources=3, group_name="group") is None
+    assert api.compss_free_resources(2) is None
+    assert agent.elastic == [("elastic.grow", 3, "group")] * 2 + [("elastic.shrink", 2, "")]
+    assert capsys.readouterr().err.count("this agent makes none: set elastic_max\n") == 1
+    agent.elastic_max = 2
+    assert shoal.request_agents(3) == 2
+    assert "3 more agents were asked for, 2 are made; this agent has at most 2" in capsys.readouterr().err
+    assert shoal.request_agents(2) == 2
+    assert shoal.free_agents(1, "group") == 1
+    assert capsys.readouterr().err == ""
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="whole number"):
+            api.compss_request_resources(wrong)
     monkeypatch.setattr(_runtime, "current", None)
     monkeypatch.setattr(_runtime, "_may_attach", False)
-    assert function(num_resources=1, group_name="group") is None
+    assert api.compss_request_resources(num_resources=1, group_name="group") is None
+    assert api.compss_free_resources(1) is None
 
 
 def test_resources_logger_and_snapshot(session, monkeypatch):

@@ -120,6 +120,18 @@ int main(int argc, char** argv) {
   const auto ask =
       identity::make_join_ask(token, identity::KeyPair::generate(), identity::CurveKeys::generate(), "n", {});
   w.write("token", wire::encode(ask));
+  w.write("compss_message",
+          "<startApplication><lang>PYTHON</lang><className>m</className><hasResult>true</hasResult><orchestrator><host>"
+          "http://a:1</host><operation>x</operation></orchestrator><parameters><params paramId=\"0\"><type>STRING_64_T"
+          "</type><element><className>java.lang.String</className><value>IzQ=</value></element></params><params><type>"
+          "OBJECT_T</type><array><values><element><value>1</value></element></values></array></params></parameters>"
+          "</startApplication>");
+  w.write(
+      "compss_message",
+      R"({"lang":"C","className":"/a","parameters":[1,"x",{"type":"INT_T","value":"3"}],"action":{"actionName":"stop"}})");
+  w.write("compss_message",
+          "<endApplication><jobId>1</jobId><endStatus>OK</endStatus><results><locations>f</locations></results>"
+          "</endApplication>");
   write_client_messages(w);
   write_link_frames(w, chain, ask);
   return 0;

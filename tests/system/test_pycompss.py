@@ -3,13 +3,13 @@ Method: one program of checks over two agents; the front doors against an agent 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -258,8 +258,8 @@ def door(tmp_path: Path):
             return subprocess.run(command(module, function, *words), env=variables | more, capture_output=True, text=True,
                                   timeout=60, check=False, cwd=tmp_path)  # fmt: skip
 
-        def start(self, port: int) -> subprocess.Popen[bytes]:
-            words = ["--hostname=localhost", f"--rest_port={port}", "--project=/opt/project.xml"]
+        def start(self, port: int, *more: str) -> subprocess.Popen[bytes]:
+            words = ["--hostname=localhost", f"--rest_port={port}", "--project=/opt/project.xml", *more]
             with (tmp_path / f"{port}.log").open("wb") as log:
                 process = subprocess.Popen(command("agent", "start", *words), env=variables, stdout=log, stderr=log)
             started.append(process)
@@ -277,36 +277,62 @@ APPLICATION = (
     "import sys\nfrom pycompss.api.task import task\nfrom pycompss.api.api import compss_wait_on\n"
     "@task(returns=1)\ndef double(x):\n    return 2 * x\n"
     "def main(n='3'):\n    print('result', compss_wait_on([double(i) for i in range(int(n))]))\n"
+    "def takes_a_list(words):\n    print('given a', repr(type(words).__name__), 'of', len(words))\n"
     "if __name__ == '__main__':\n    main(*sys.argv[1:])\n"
 )
 
 
+def answers(port: int) -> bool:
+    """What the scripts of COMPSs wait for."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/COMPSs/test", timeout=10) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
 def test_agents_by_the_commands_that_scripts_call(door, program, tmp_path: Path) -> None:
-    path = program(APPLICATION)
+    program(APPLICATION, "simple.py")
     first, second = free_port(), free_port()
-    one = door.start(first)
-    two = door.start(second)
-    assert "--project has no meaning here" in (tmp_path / f"{first}.log").read_text()
+    one = door.start(first, f"--pythonpath={tmp_path}")
+    two = door.start(second, f"--pythonpath={tmp_path}")
+    log = tmp_path / f"{first}.log"
+    assert "--project has no meaning here" in log.read_text()
+    wait_until(lambda: answers(first) and answers(second), 20, "the agents answer")
+    assert "test invoked\n" in log.read_text()
     here = f"{socket.gethostname().split('.')[0]}-{second}"
-    added = door.call("agent", "add_resources", f"--agent_port={first}", "127.0.0.1", f"Port={second}")
+    target = f"--agent_port={first}"
+    added = door.call("agent", "add_resources", target, "--cpu=1", "127.0.0.1", f"Port={second}")
     assert added.returncode == 0, added.stderr
-    assert f"{here} is in the region already" in added.stderr
-    absent = door.call("agent", "add_resources", f"--agent_port={first}", "elsewhere")
+    assert f"{here} is in the region already" in added.stdout
+    absent = door.call("agent", "add_resources", target, "elsewhere")
     assert absent.returncode == 1
     assert "`shoal token create`" in absent.stderr
-    called = door.call("agent", "call_operation", f"--master_port={first}", "--lang=PYTHON", "--method_name=main", path, "4")
-    assert called.returncode == 0, called.stderr
-    app = called.stdout.strip()
-    shoal = [str(BINARIES / "shoal"), "--home", str(tmp_path / "agents" / str(first)), "-o", "json"]
+    assert "gets no more tasks" in door.call("agent", "reduce_resources", target, here).stdout
+    assert "given tasks again" in door.call("agent", "add_resources", target, here).stdout
+    assert "it still answers" in door.call("agent", "lost_resources", target, here).stdout
+    master = ["--master_node=127.0.0.1", f"--master_port={first}", "--lang=PYTHON"]
+    shoal = [str(BINARIES / "shoal"), "--home", str(tmp_path / "agents" / str(first))]
 
-    def states() -> dict[str, str]:
-        apps = json.loads(subprocess.run([*shoal, "apps"], capture_output=True, text=True, check=True).stdout)
-        return {row["app"]: row["state"] for row in (apps["apps"] if isinstance(apps, dict) else apps)}
+    def output(*words: str) -> str:
+        """What an application wrote that was started so, once it has ended."""
+        called = door.call("agent", "call_operation", *master, *words)
+        assert called.returncode == 0, called.stderr
+        assert called.stdout.strip().isdigit()
+        command = [*shoal, "attach", called.stdout.strip()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    wait_until(lambda: states().get(app) == "done", 20, "the application is done")
-    log = subprocess.run([*shoal[:3], "logs", app], capture_output=True, text=True, check=True).stdout
-    assert "result [0, 2, 4, 6]" in log
-    last = door.call("agent", "call_operation", f"--master_port={first}", "--stop", f"--forward_to=127.0.0.1:{second}", path)
+    assert "result [0, 2, 4, 6]" in output("--method_name=main", "simple", "4")
+    assert "result [0, 2, 4]" in output("simple")
+    assert "result [0, 2]" in output("--method_name=main", str(tmp_path / "simple.py"), "2")
+    assert "given a 'list' of 2" in output("--array", "--method_name=takes_a_list", "simple", "x & <y>", "")
+    refused = door.call("agent", "call_operation", *master, "--method_name=no-name", "simple")
+    assert refused.returncode == 1
+    assert "methodName" in refused.stderr
+    nobody = door.call("agent", "call_operation", f"--master_port={free_port()}", "simple")
+    assert nobody.returncode == 1
+    assert "no agent answers at 127.0.0.1" in nobody.stderr
+    last = door.call("agent", "call_operation", *master, "--stop", f"--forward_to=127.0.0.1:{second}", "simple")
     assert last.returncode == 0, last.stderr
     assert one.wait(20) == 0
     assert two.wait(20) == 0

@@ -85,6 +85,7 @@ class Walk {
   void more(const scheduler::in::GroupMessage& m) { all(m.client, m.kind, m.group); }
   void more(const scheduler::in::ClientGone& m) { all(m.client); }
   void more(const scheduler::in::CancelApp& m) { all(m.app); }
+  void more(const scheduler::in::Exclude& m) { all(m.agent, m.excluded); }
   void more(const scheduler::in::Query& m) { all(m.id, m.method, m.params); }
   void more(const scheduler::in::AttemptsDone& m) { all(m.results); }
   void more(const scheduler::in::AttemptBlocked& m) { all(m.attempt, m.blocked); }

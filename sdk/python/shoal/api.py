@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from types import TracebackType
 from typing import IO, Any
 
@@ -202,13 +203,51 @@ def barrier_group(name: str) -> None:
 
 
 def number_of_resources() -> int:
-    """Agents that can run tasks, as far as this one knows; 1 without an agent."""
+    """Agents that may run this program's tasks, as far as the one it talks to knows; 1 without an agent."""
     session = _runtime.attach()
     if session is None:
         return 1
     answer = session.request("agent.agents", {})
-    able = [row for row in answer.get("agents", []) if row.get("computing_units") != 0]
+    able = [row for row in answer.get("agents", []) if row.get("computing_units") != 0 and not row.get("excluded")]
     return max(1, len(able))
+
+
+def request_agents(count: int, group: str | None = None) -> int:
+    """Asks for `count` more agents; returns how many are being made, without waiting for them.
+
+    Who makes them is a matter of the agent's settings (elastic_max, elastic_command); none are made unless those say so, which
+    is told once on standard error. When all are there, or none more will be, the task group `group` is cancelled: its tasks
+    can be submitted anew to more agents. The agents end with the program.
+    """
+    return _elastic("elastic.grow", count, group)
+
+
+def free_agents(count: int, group: str | None = None) -> int:
+    """Ends up to `count` of the agents that this program asked for, the youngest first; returns how many.
+
+    They get no more tasks and end once those they have are finished; then the task group `group` is cancelled.
+    """
+    return _elastic("elastic.shrink", count, group)
+
+
+_said: set[str] = set()
+
+
+def _elastic(method: str, count: int, group: str | None) -> int:
+    if isinstance(count, bool) or int(count) != count or count < 0:
+        raise ValueError(f"the number of agents is a whole number that is not negative, not {count!r}")
+    session = _runtime.attach()
+    if session is None:
+        return 0
+    session.flush()  # the group must be known before it can be cancelled
+    answer = session.request(method, {"count": int(count), "group": group or ""})
+    granted, most = int(answer["granted"]), int(answer["max"])
+    if method == "elastic.grow" and granted < count:
+        why = "this agent makes none: set elastic_max" if most == 0 else f"this agent has at most {most}: see elastic_max"
+        if why not in _said:
+            _said.add(why)
+            print(f"shoal: {count} more agents were asked for, {granted} are made; {why}", file=sys.stderr)
+    return granted
 
 
 def cancel_group(name: str) -> None:

@@ -40,7 +40,7 @@ class GatewayTest : public ::testing::Test {
     sources.metrics = [this](std::function<void(std::string)> done) { waiting = std::move(done); };
     sources.not_ready = [this] { return not_ready; };
     gateway.reset();
-    auto opened = Gateway::open(*reactor, "127.0.0.1:0", std::move(sources), limits);
+    auto opened = Gateway::open(*reactor, "127.0.0.1:0", std::move(sources), {}, limits);
     ASSERT_TRUE(opened) << opened.error().message;
     gateway = std::move(*opened);
   }

@@ -339,6 +339,20 @@ TEST_F(Agents, AWorkerThatLostItsMasterGivesUpAndForgets) {
   EXPECT_TRUE(b().kept.empty());
 }
 
+TEST_F(Agents, AnExcludedAgentGetsNothingUntilItIsWantedAgain) {
+  region(0, 4);
+  cluster.input(a(), in::Exclude{b().id, true});
+  app->call("f", {out(1)});
+  cluster.advance(seconds(2));
+  EXPECT_TRUE(cluster.ran_on[1].empty());
+  cluster.introduce("b", "a");  // news of it change nothing
+  cluster.advance(seconds(2));
+  EXPECT_TRUE(cluster.ran_on[1].empty());
+  cluster.input(a(), in::Exclude{b().id, false});
+  cluster.advance(seconds(1));
+  EXPECT_EQ(cluster.ran_on[1], std::vector<std::string>{"b"});
+}
+
 TEST_F(Agents, AnIdleAgentAsksForWork) {
   region(1, 1);
   a().executes = b().executes = false;

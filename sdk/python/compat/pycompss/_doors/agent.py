@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 
-from pycompss._doors import shoal_command
+from pycompss._doors import rest, shoal_command
 from pycompss._doors.options import Parsed, UsageError, parse, say_without_meaning
 
 DEFAULT_PORT = "46101"
@@ -38,17 +37,17 @@ def call_operation(words: list[str] | None = None) -> int:
 
 
 def add_resources(words: list[str] | None = None) -> int:
-    """compss_agent_add_resources: agents of a region share work by themselves; says whether the named one is there."""
+    """compss_agent_add_resources: agents of a region share work by themselves; gives tasks again to one that was taken off."""
     return _guarded("compss_agent_add_resources", words, _RESOURCES, _add)
 
 
 def reduce_resources(words: list[str] | None = None) -> int:
-    """compss_agent_reduce_resources: says how an agent takes itself away."""
+    """compss_agent_reduce_resources: another agent gets no more tasks from this one."""
     return _guarded("compss_agent_reduce_resources", words, _RESOURCES, _reduce)
 
 
 def lost_resources(words: list[str] | None = None) -> int:
-    """compss_agent_lost_resources: nothing to do, agents notice by themselves."""
+    """compss_agent_lost_resources: the same; what a lost agent had is run elsewhere in any case."""
     return _guarded("compss_agent_lost_resources", words, _RESOURCES, _lost)
 
 
@@ -62,6 +61,9 @@ def _guarded(command: str, words: list[str] | None, known: frozenset[str], actio
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
+    except rest.RestError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 1
 
 
 def home_of(port: str) -> str:
@@ -88,7 +90,10 @@ def _start(command: str, parsed: Parsed) -> int:
             joined = shoal_command.run(home, "join", token, "--name", label)
             if joined != 0:
                 return joined
-    settings = ["--name", label, "--http", f"{_address(name)}:{port}", "--listen", listen]
+    # COMPSs' agents answer on every address; this one does, too, when it is called by a name of a network. Who may have it
+    # start programs is another setting (compss_rest): the user who runs it, unless told otherwise.
+    http = f"{'127.0.0.1' if _is_loopback(_address(name)) else '*'}:{port}"
+    settings = ["--name", label, "--http", http, "--listen", listen]
     if parsed.get("python_interpreter"):
         settings += ["--python", parsed.get("python_interpreter")]
     if parsed.get("pythonpath"):
@@ -101,7 +106,15 @@ def _start(command: str, parsed: Parsed) -> int:
 
 
 def _address(name: str) -> str:
-    return "127.0.0.1" if name in ("localhost", "127.0.0.1") else name
+    """The address to listen at for other agents: numeric, if the name can be looked up."""
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        raise UsageError(f"compss_agent_start: --hostname={name}: the name has no address; is it in /etc/hosts?") from None
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
 
 
 def _is_local(name: str) -> bool:
@@ -119,73 +132,72 @@ def _running_neighbour(port: str) -> str | None:
     return None
 
 
-def _agent(parsed: Parsed, node: str, port: str) -> str:
-    """The home of the agent that a command is for. UsageError when it is not on this machine."""
-    host = parsed.get(node) or "127.0.0.1"
-    home = home_of(parsed.get(port) or DEFAULT_PORT)
-    if not (_is_local(host) or host == socket.gethostname()) and not os.path.isdir(home):
-        raise UsageError(f"the agent of {host} is not on this machine: run the command there, or `shoal --agent NAME submit`")
-    if not os.path.isdir(home):
-        raise UsageError(f"no agent with port {os.path.basename(home)} was started here (compss_agent_start --rest_port=…)")
-    return home
-
-
 def _call(command: str, parsed: Parsed) -> int:
-    if parsed.get("lang", "PYTHON").upper() not in ("PYTHON", ""):
-        raise UsageError(f"{command}: --lang={parsed.get('lang')}: only Python programs run here")
+    lang = (parsed.get("lang") or "PYTHON").upper()
+    if lang not in ("PYTHON", "C"):
+        raise UsageError(f"{command}: --lang={parsed.get('lang')}: agents run Python programs and native ones (--lang=C)")
     if not parsed.rest:
-        raise UsageError(f"usage: {command} [OPTIONS] PROGRAM.py|MODULE [ARGUMENTS]")
-    say_without_meaning(command, parsed, {"master_node", "master_port", "lang", "method_name", "stop", "forward_to"})
-    home = _agent(parsed, "master_node", "master_port")
+        raise UsageError(f"usage: {command} [OPTIONS] MODULE|PROGRAM [ARGUMENTS]")
+    meaningful = {"master_node", "master_port", "lang", "method_name", "array", "parameters_array", "stop", "forward_to"}
+    say_without_meaning(command, parsed, meaningful)
     application, arguments = parsed.rest[0], parsed.rest[1:]
-    method = parsed.get("method_name")
-    if not method and os.path.isfile(application):
-        words = [application, *arguments]
-    else:
-        door = os.path.join(os.path.dirname(os.path.abspath(__file__)), "call.py")
-        words = [door, application, method or "main", *arguments]
-    stop = parsed.has("stop")
-    app = shoal_command.output(home, "submit", *words)
-    print(app)
-    sys.stdout.flush()
-    if not stop:
-        return 0
-    code = subprocess.run(shoal_command.command(home, "attach", app), stdout=subprocess.DEVNULL, check=False).returncode
-    homes = [home]
-    for target in filter(None, parsed.get("forward_to").split(";")):
-        homes.append(home_of(target.rpartition(":")[2]))
-    for each in homes:
-        shoal_command.run(each, "down")
-    return code
+    if os.path.isfile(application):
+        application = os.path.abspath(application)
+    as_array = parsed.has("array") or parsed.has("parameters_array")
+    action = ""
+    if parsed.has("stop"):
+        others = [rest.element("agent", f"http://{target}") for target in parsed.get("forward_to").split(";") if target]
+        forward = f"<forwardTo>{''.join(others)}</forwardTo>" if others else ""
+        action = f"<action><actionName>stop</actionName>{forward}</action>"
+    body = rest.document(
+        "startApplication",
+        rest.element("lang", lang),
+        rest.element("className", application),
+        rest.element("hasResult", "false"),
+        rest.element("methodName", parsed.get("method_name") or "main"),
+        action,
+        rest.parameters(arguments, lang == "PYTHON", as_array),
+    )
+    print(_ask(parsed, "master", "startApplication", body))
+    return 0
+
+
+def _ask(parsed: Parsed, which: str, path: str, body: str) -> str:
+    """Sends a request to the agent that --WHICH_node and --WHICH_port name."""
+    node = parsed.get(f"{which}_node") or "127.0.0.1"
+    return rest.ask(node, parsed.get(f"{which}_port") or DEFAULT_PORT, "PUT", path, body)
 
 
 def _add(command: str, parsed: Parsed) -> int:
     if not parsed.rest:
         raise UsageError(f"usage: {command} [OPTIONS] AGENT [Port=PORT]")
     say_without_meaning(command, parsed, {"agent_node", "agent_port"})
-    home = _agent(parsed, "agent_node", "agent_port")
-    ports = [word.partition("=")[2] for word in parsed.rest[1:] if word.lower().startswith("port=")]
-    agents = shoal_command.as_json(home, "agents")
-    names = {row.get("name") for row in (agents.get("agents", []) if isinstance(agents, dict) else agents)}
-    wanted = {parsed.rest[0], *(f"{socket.gethostname().split('.')[0]}-{port}" for port in ports)}
-    if names & wanted:
-        print(f"{command}: {sorted(names & wanted)[0]} is in the region already and shares its work", file=sys.stderr)
-        return 0
-    print(
-        f"{command}: {parsed.rest[0]} is not in the region ({', '.join(sorted(map(str, names)))}). Let it join: "
-        "`shoal token create` here, `shoal join TOKEN` there",
-        file=sys.stderr,
+    properties = [word.partition("=") for word in parsed.rest[1:]]
+    conf = "".join(
+        f"<Property>{rest.element('Name', name)}{rest.element('Value', value)}</Property>" for name, _, value in properties
     )
-    return 1
+    resource = f"{rest.element('name', parsed.rest[0])}<resourceConf>{conf}</resourceConf>"
+    body = rest.document("newResource", f"<externalResource>{resource}</externalResource>")
+    print(_ask(parsed, "agent", "addResources", body))
+    return 0
 
 
 def _reduce(command: str, parsed: Parsed) -> int:
-    name = parsed.rest[0] if parsed.rest else "the agent"
-    print(f"{command}: {name} takes itself away with `shoal leave`, run there; its tasks go elsewhere", file=sys.stderr)
-    return 1
+    if not parsed.rest:
+        raise UsageError(f"usage: {command} [OPTIONS] AGENT")
+    say_without_meaning(command, parsed, {"agent_node", "agent_port", "cpu"})
+    inner = [rest.element("workerName", parsed.rest[0])]
+    if parsed.has("cpu"):
+        processor = f"<processor><type>CPU</type>{rest.element('computingUnits', parsed.get('cpu'))}</processor>"
+        inner.append(f"<resources><processors>{processor}</processors></resources>")
+    print(_ask(parsed, "agent", "removeResources", rest.document("reduceNode", *inner)))
+    return 0
 
 
 def _lost(command: str, parsed: Parsed) -> int:
-    del parsed
-    print(f"{command}: nothing to do; agents notice by themselves, and run again what was lost", file=sys.stderr)
+    if not parsed.rest:
+        raise UsageError(f"usage: {command} [OPTIONS] AGENT")
+    say_without_meaning(command, parsed, {"agent_node", "agent_port"})
+    body = rest.document("lostNode", rest.element("workerName", parsed.rest[0]))
+    print(_ask(parsed, "agent", "lostNode", body))
     return 0

@@ -7,7 +7,7 @@ import sys
 from typing import IO, Any
 
 import shoal
-from shoal.errors import NotSupportedError, ShoalError
+from shoal.errors import ShoalError
 
 
 class TaskGroup(shoal.TaskGroup):
@@ -104,24 +104,16 @@ def compss_get_number_of_resources() -> int:
 
 
 def compss_request_resources(num_resources: int, group_name: str | None = None) -> None:
-    """Refuses: agents join by themselves, none is made on request. Nothing to do without an agent."""
-    _elasticity("compss_request_resources", num_resources, group_name)
+    """Asks for more agents and goes on; when they are there, the group is cancelled. Nothing to do without an agent.
+
+    Unless the agent's setting elastic_max lets it make some, it says so once on standard error, and the program goes on.
+    """
+    shoal.request_agents(num_resources, group_name)
 
 
 def compss_free_resources(num_resources: int, group_name: str | None = None) -> None:
-    """Refuses: agents leave by themselves, none is ended on request. Nothing to do without an agent."""
-    _elasticity("compss_free_resources", num_resources, group_name)
-
-
-def _elasticity(name: str, num_resources: int, group_name: str | None) -> None:
-    del group_name
-    if int(num_resources) < 0:
-        raise ValueError(f"{name}: the number of resources cannot be negative")
-    if shoal.session() is not None:
-        raise NotSupportedError(
-            f"{name} (elasticity) is not supported by this version of Shoal: start or stop agents with `shoal join` "
-            "and `shoal leave`; running programs use new ones at once"
-        )
+    """Gives back agents that compss_request_resources made, once they are idle; then the group is cancelled."""
+    shoal.free_agents(num_resources, group_name)
 
 
 def compss_set_wall_clock(wall_clock_limit: float) -> None:

@@ -4,6 +4,8 @@
 // consistent are the graph's (graph.h), nobody else writes to them.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -121,6 +123,15 @@ struct Failure {
   bool reported = false;
 };
 
+// Paths in steps of half an octave, so that a little more does not change the order. Below 128: urgent work adds that.
+constexpr std::uint8_t path_rank(std::uint64_t path_us) {
+  if (path_us == 0) return 0;
+  const int octave = std::bit_width(path_us);
+  const bool upper = octave > 1 && (path_us >> (octave - 2) & 1U) != 0;
+  return static_cast<std::uint8_t>(std::min(2 * octave + (upper ? 1 : 0), 127));
+}
+constexpr std::uint8_t kUrgentRank = 128;
+
 enum class TaskState : std::uint8_t {
   kAbsent,
   kWaiting,  // for inputs
@@ -150,6 +161,8 @@ struct Task {
   TaskId id;
   std::int64_t ready_us = 0;
   std::int64_t start_us = 0;
+  std::uint64_t run_us = 0;   // what it is expected to take
+  std::uint64_t path_us = 0;  // the same of the longest path from it to the end of the program, as far as looked at
   std::vector<client::Access> accesses;
   std::vector<Ref> refs;
   std::unique_ptr<client::TaskOptions> options;  // of this call only

@@ -6,13 +6,6 @@
 
 namespace shoal::scheduler {
 
-namespace {
-
-constexpr std::uint64_t kWorthMoving = 1U << 20;  // bytes of inputs that make another place better than this one
-constexpr std::uint64_t kBacklogUs = 10'000;      // short attempts wait this long for us rather than travel
-
-}  // namespace
-
 // What the last calls of a master ask for. Ends when nothing is left, because carrying out one may bring about another.
 void Scheduler::Impl::drain(Master& master) {
   MasterEffects& effects = master.effects();
@@ -23,6 +16,13 @@ void Scheduler::Impl::drain(Master& master) {
     if (!effects.ready.empty()) {
       for (const std::uint32_t task : effects.ready) add_task(master, task);
       effects.ready.clear();
+    }
+    for (const std::uint32_t index : std::exchange(effects.raised, {})) {
+      const Task& task = master.graph().task(index);
+      if (task.state != TaskState::kReady || task.work == kNone) continue;
+      const Work& work = works[task.work];
+      const int urgent = work.priority ? kUrgentRank : 0;
+      queues.rerank(task.work, static_cast<std::uint8_t>(urgent + path_rank(task.path_us)), works);
     }
     for (const auto& need : std::exchange(effects.needs, {})) {
       const Version& version = master.graph().version(need.version);
@@ -61,6 +61,7 @@ void Scheduler::Impl::free_work(WorkIndex index) {
     Task& task = work.master->graph().task(work.task);
     if (task.work == index) task.work = kNone;
   }
+  drop_load(index);
   queues.leave(work.klass);
   works.free(index);
 }
@@ -86,22 +87,29 @@ void Scheduler::Impl::add_task(Master& master, std::uint32_t index) {
     } else if (how.is_distributed) {
       if (const auto able = able_agents(demand); !able.empty()) demand.only = master.in_turn(able);
     }
-    work.klass = queues.intern(function.spec.function, demand);
+    work.klass = queues.intern(work.app, function.spec.function, demand);
   } else {
     if (!queues.is(function.klass, function.klass_made)) {
-      function.klass = queues.intern(function.spec.function, function.demand);
+      function.klass = queues.intern(work.app, function.spec.function, function.demand);
       function.klass_made = queues[function.klass].made;
     }
     work.klass = function.klass;
   }
   queues.join(work.klass);
-  queues.push(work_index, work);
+  const int urgent = work.priority ? kUrgentRank : 0;
+  work.rank = static_cast<std::uint8_t>(urgent + (by_path(master.policy()) ? path_rank(task.path_us) : 0));
+  find_home(work_index);
+  queues.push(work_index, works);
 }
 
 void Scheduler::Impl::cancel_work(WorkIndex index) {
   Work& work = works[index];
   switch (work.where) {
     case Where::kQueued:
+      queues.take(index, works);
+      work.cancelled = true;
+      free_work(index);
+      return;
     case Where::kDelayed:
       work.cancelled = true;
       return;  // freed when its turn comes
@@ -123,8 +131,31 @@ void Scheduler::Impl::requeue(WorkIndex index) {
   work.where = Where::kQueued;
   work.agent = kNone;
   work.launched = false;
+  drop_load(index);
   if (work.spread) arm_handback(index);
-  queues.put_back(index, work);
+  find_home(index);
+  queues.put_back(index, works);
+}
+
+// From now on the agent is expected to be busy with it.
+void Scheduler::Impl::add_load(WorkIndex index, AgentIndex agent, std::uint64_t wait_us) {
+  Work& work = works[index];
+  const ReadyQueues::Class& klass = queues[work.klass];
+  drop_load(index);
+  work.loads = agent;
+  work.load_units = std::max<std::uint64_t>(klass.demand.units, 1);
+  work.load_end = now + microseconds(static_cast<std::int64_t>(wait_us + klass.run_us(agent, kNeutralRunUs)));
+  estimates.add(agent, work.load_units, work.load_end, now);
+}
+
+void Scheduler::Impl::drop_load(WorkIndex index) {
+  Work& work = works[index];
+  if (work.loads == kNone) return;
+  estimates.remove(work.loads, work.load_units, work.load_end, now);
+  if (std::exchange(work.transfers, false)) estimates.remove_transfer(work.loads);
+  if (work.master != nullptr && !work.cancelled) work.master->unexpect_inputs(work.loads, work.coming);
+  work.coming.clear();
+  work.loads = kNone;
 }
 
 // A delegated job that finds no place here for two heartbeats goes back: there may be room elsewhere.
@@ -135,124 +166,8 @@ void Scheduler::Impl::arm_handback(WorkIndex index) {
 
 void Scheduler::Impl::delay(WorkIndex index) {
   works[index].where = Where::kDelayed;
+  drop_load(index);
   delayed.emplace(now + config.heartbeat, index);
-}
-
-// Gives out what there is room for: oldest first over all classes, each class until it finds no place.
-void Scheduler::Impl::pump() {
-  worker.pump(now);
-  if (queues.size() == 0) return;
-  std::set<std::pair<ReadyQueues::Order, std::uint32_t>> heads;
-  for (const std::uint32_t klass : queues.active()) heads.emplace(queues.order(klass, works), klass);
-  while (!heads.empty()) {
-    const std::uint32_t klass = heads.begin()->second;
-    heads.erase(heads.begin());
-    bool stuck = false;
-    pump_class(klass, heads.empty() ? nullptr : &heads.begin()->first, stuck);
-    if (!stuck && queues[klass].size() > 0) heads.emplace(queues.order(klass, works), klass);
-  }
-}
-
-// Works on one class until it is empty, stuck, or its head is younger than `until`.
-void Scheduler::Impl::pump_class(std::uint32_t klass, const ReadyQueues::Order* until, bool& stuck) {
-  while (queues[klass].size() > 0) {
-    if (until != nullptr && queues.order(klass, works) > *until) return;
-    const WorkIndex index = queues.head(klass);
-    queues.pop(klass);
-    if (works[index].cancelled) {
-      free_work(index);
-      continue;
-    }
-    if (place(index)) continue;
-    if (works[index].master == nullptr && !is_possible(works[index])) {
-      return_job(index, "no agent known to this delegate could ever run it", true);
-      free_work(index);
-      continue;
-    }
-    queues.put_back(index, works[index]);
-    stuck = true;
-    if (works[index].master != nullptr) note_homeless(klass);
-    return;
-  }
-}
-
-bool Scheduler::Impl::is_home_left(const Work& work) const {
-  if (!work.assignment || address.path.empty()) return false;
-  const auto& left = work.assignment->left_regions;
-  return std::find(left.begin(), left.end(), address.path.back()) != left.end();
-}
-
-// Attempts that take microseconds are not worth sending while the queue is about to drain by itself.
-bool Scheduler::Impl::worth_waiting(const ReadyQueues::Class& klass) const {
-  if (klass.mean_us == 0 || klass.mean_us >= kShortUs) return false;
-  return klass.size() * klass.mean_us / std::max<std::uint64_t>(resources.computing_units, 1) < kBacklogUs;
-}
-
-// Those known here, but for gateways, whatever they are doing now.
-std::vector<AgentIndex> Scheduler::Impl::able_agents(const Demand& demand) const {
-  std::vector<AgentIndex> able;
-  if (can_meet(resources, demand)) able.push_back(kSelf);
-  if (demand.local) return able;
-  for (const auto& [agent, peer] : peers.all()) {
-    const bool offered = !peer.down && !peer.child && !peers.excluded(peer.address.agent);
-    if (offered && can_meet(peer.state.resources, demand)) able.push_back(agent);
-  }
-  return able;
-}
-
-// True when the work left the queue. False leaves it as it was.
-bool Scheduler::Impl::place(WorkIndex index) {
-  Work& work = works[index];
-  const ReadyQueues::Class& klass = queues[work.klass];
-  work.charge64 = charge64(klass.demand, klass.mean_us);
-  work.memory_mb = klass.demand.memory_mb;
-  Wanted wanted;
-  wanted.demand = &klass.demand;
-  wanted.charge64 = work.charge64;
-  wanted.function = klass.function;
-  wanted.app = work.master != nullptr ? work.master->app() : work.assignment->app;
-  if (work.assignment) wanted.left = &work.assignment->left_regions;
-  std::map<AgentIndex, std::uint64_t> held;
-  std::uint64_t missing_here = 0;
-  if (work.master != nullptr) {
-    const Task& task = work.master->graph().task(work.task);
-    wanted.avoid = task.avoid;
-    if (task.large) {
-      work.master->input_bytes(work.task, held, wanted.input_bytes);
-      wanted.held = &held;
-      missing_here = wanted.input_bytes - std::min(wanted.input_bytes, held[kSelf]);
-    }
-  }
-  if (klass.demand.only && work.master != nullptr && *klass.demand.only != kSelf) {
-    const Peer* peer = peers.find(*klass.demand.only);
-    if (peer != nullptr && !peer->down) {
-      const bool room = peers.room_here(*peer, now) >= work.charge64;
-      return room && send_away(index, {peer->agent, false});
-    }
-  }
-  const bool able = can_meet(resources, klass.demand) && !is_home_left(work);
-  const bool fits = able && worker.waiting() == 0 && worker.ledger().fits(work.charge64, work.memory_mb);
-  if (klass.demand.only == kSelf && able) return fits && run_here(index);
-  if (fits && wanted.avoid != kSelf && missing_here < kWorthMoving) return run_here(index);
-  if (able && !fits && worth_waiting(klass)) return false;
-  const Place place = peers.choose(wanted, address.path.empty() ? RegionId() : address.path.back(), now);
-  // It failed here: another agent may have what this one lacks, and is worth a moment.
-  if (fits && wanted.avoid == kSelf && place.agent == kNone && work.master != nullptr &&
-      peers.anyone(klass.demand, {}, now)) {
-    constexpr std::uint16_t kHeldBackMax = 2;  // heartbeats
-    if (Task& task = work.master->graph().task(work.task); task.held_back < kHeldBackMax) {
-      ++task.held_back;
-      delay(index);
-      return true;
-    }
-  }
-  if (fits) {
-    // Somewhere else only if that is a worker nearby which has more of the inputs, or because it failed here.
-    const bool better = place.agent != kNone && !place.behind &&
-                        (wanted.avoid == kSelf || held[place.agent] >= held[kSelf] + kWorthMoving);
-    if (!better) return run_here(index);
-  }
-  return place.agent != kNone && send_away(index, place);
 }
 
 // False when the work is gone, because an input turned out to be lost.
@@ -275,24 +190,23 @@ bool Scheduler::Impl::prepare(WorkIndex index, bool here, Assignment& assignment
   return true;
 }
 
-// Both return true also when the work is gone.
-bool Scheduler::Impl::run_here(WorkIndex index) {
+// The work may be gone after these.
+void Scheduler::Impl::run_here(WorkIndex index, bool reserve) {
   Work& work = works[index];
   Assignment assignment;
   if (work.master != nullptr) {
-    if (!prepare(index, true, assignment)) return true;
+    if (!prepare(index, true, assignment)) return;
   } else {
     assignment = *work.assignment;
   }
-  worker.start(index, std::move(assignment), true, now, *out);
-  return true;
+  worker.start(index, std::move(assignment), reserve, now, *out);
 }
 
-bool Scheduler::Impl::send_away(WorkIndex index, Place place) {
+void Scheduler::Impl::send_away(WorkIndex index, Place place) {
   Work& work = works[index];
   Assignment assignment;
   if (work.master != nullptr) {
-    if (!prepare(index, false, assignment)) return true;
+    if (!prepare(index, false, assignment)) return;
   } else {
     assignment = *work.assignment;
   }
@@ -317,7 +231,6 @@ bool Scheduler::Impl::send_away(WorkIndex index, Place place) {
   Assign& assign = assigns[place.agent];
   add_function(assign, *grants.find(place.agent), assignment);
   assign.jobs.push_back(std::move(assignment));
-  return true;
 }
 
 void Scheduler::Impl::add_function(Assign& assign, Grants::Pair& pair, const Assignment& assignment) {
@@ -337,7 +250,7 @@ bool Scheduler::Impl::is_possible(const Work& work) const {
 
 void Scheduler::Impl::note_homeless(std::uint32_t index) {
   ReadyQueues::Class& klass = queues[index];
-  if (is_possible(works[queues.head(index)])) {
+  if (is_possible(works[queues.any(index, works)])) {
     klass.homeless_since = Instant::never();
     homeless.erase(index);
   } else if (klass.homeless_since == Instant::never()) {
@@ -353,18 +266,16 @@ void Scheduler::Impl::refuse_homeless() {
     if (klass.homeless_since + config.patience > now) continue;
     homeless.erase(index);
     klass.homeless_since = Instant::never();
-    if (klass.size() == 0 || is_possible(works[queues.head(index)])) continue;
+    if (klass.size == 0 || is_possible(works[queues.any(index, works)])) continue;
     const std::string why =
         "it asks for " + scheduler::describe(klass.demand) +
         ", which no agent known here has. There are: this agent: " + scheduler::describe(resources) +
         peers.describe(agents);
-    while (klass.size() > 0) {
-      const WorkIndex head = queues.head(index);
-      queues.pop(index);
+    while (klass.size > 0) {
+      const WorkIndex head = queues.any(index, works);
+      queues.take(head, works);
       Work& work = works[head];
-      if (work.cancelled) {
-        free_work(head);
-      } else if (work.master != nullptr) {
+      if (work.master != nullptr) {
         Master& master = *work.master;
         const std::uint32_t task = work.task;
         free_work(head);
@@ -381,10 +292,26 @@ void Scheduler::Impl::refuse_homeless() {
 
 // ---- the way back ----
 
+// What the attempt says of its function, and of the way that its inputs took.
+void Scheduler::Impl::learn(Work& work, const JobResult& result) {
+  if (const std::uint64_t charged = std::exchange(work.charged_us, 0); charged != 0) {
+    const std::uint64_t units = std::max<std::uint64_t>(queues[work.klass].demand.units, 1);
+    queues.settle(work.app, charged, units * result.run_us);
+  }
+  if (result.outcome != client::Outcome::kDone) return;
+  const bool behind = work.where == Where::kAway && work.behind;
+  const AgentIndex agent = work.where == Where::kAway ? work.agent : kSelf;
+  queues.learn(work.klass, behind ? kNone : agent, result.run_us);
+  if (!behind && work.source != kNone) estimates.moved(work.source, agent, result.fetch_bytes, result.fetch_us);
+  if (work.master == nullptr || work.task == kNone) return;
+  work.master->function(work.master->graph().task(work.task).function).mean_us = queues[work.klass].mean_us;
+}
+
 // The end of an attempt that ran here or elsewhere. The work is in no queue and under no lease now.
 void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   Work& work = works[index];
-  if (result.outcome == client::Outcome::kDone) queues.learn(work.klass, result.run_us);
+  drop_load(index);
+  learn(work, result);
   if (result.outcome == client::Outcome::kNotStarted && work.agent != kNone && work.agent != kSelf && !work.behind)
     peers.set_unstartable(work.agent, work.master != nullptr ? work.master->app() : work.assignment->app,
                           queues[work.klass].function, now);
@@ -399,6 +326,7 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
       return;
     }
     if (returned && work.pinned) {
+      add_load(index, kSelf, 0);
       worker.start(index, std::move(*work.assignment), false, now, *out);
       return;
     }
@@ -411,7 +339,9 @@ void Scheduler::Impl::deliver(WorkIndex index, JobResult& result) {
   AgentIndex ran_on = agents.add(result.ran_on);
   if (ran_on == kNone) ran_on = work.agent == kNone ? kSelf : work.agent;  // the table is full; the way to it is known
   if (ran_on == kSelf) master.adopt_inputs(work.task, worker.values());
+  const TaskId ended = master.graph().task(work.task).id;
   const Verdict verdict = master.finished(work.task, result, ran_on, agents);
+  if (!work.candidates.empty()) master.note_candidates(ended, std::move(work.candidates));
   switch (verdict) {
     case Verdict::kEnded:
       work.task = kNone;  // its record may be somebody else's by now

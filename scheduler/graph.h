@@ -48,6 +48,7 @@ struct GraphEvents {
   };
   std::vector<Source> sources;
   std::vector<std::uint32_t> ready;    // tasks
+  std::vector<std::uint32_t> raised;   // ready tasks whose path_rank grew
   std::vector<std::uint32_t> settled;  // watched versions that are final
   std::vector<Freed> freed;
   std::vector<Cancelled> cancelled;
@@ -61,6 +62,10 @@ class Graph {
   // Adds a task and resolves its accesses. The record is kWaiting, or in events().ready; if it can never run (an input
   // that failed, an unknown datum) it ends up in events().cancelled. `group` is opaque.
   std::uint32_t submit(const client::TaskCall& call, std::uint32_t function, std::uint32_t group);
+  // Tells what tasks that were just added, in their order, make of the paths of those whose results they read. Exact
+  // among them; of older tasks only as many are looked at as keep the cost of a task constant, the nearest first, so a
+  // path counts some hundreds of tasks and not more.
+  void extend_paths(const std::vector<std::uint32_t>& added);
   // First or new version of a datum. kExhausted at data_max.
   Result<> put(DatumId datum, const client::Value& value);
   void release(DatumId datum);
@@ -160,6 +165,10 @@ class Graph {
   void doom(std::uint32_t task, Failure failure);
   void try_start(std::uint32_t task);
   void release_datum(std::uint32_t datum);
+
+  // graph_path.cc: what a task makes of the path of each task that it reads from; those that are older than `first` and
+  // grew are appended to `older`. The number of accesses looked at.
+  std::size_t raise_producers(std::uint32_t task, TaskId first, std::vector<std::uint32_t>& older);
 
   // graph_end.cc: the end of tasks and of values
   void cancel(const std::vector<std::uint32_t>& tasks, std::uint32_t failure);

@@ -64,20 +64,69 @@ struct Scheduler::Impl {
   void requeue(WorkIndex index);
   void arm_handback(WorkIndex index);
   void delay(WorkIndex index);
-  void pump();
-  void pump_class(std::uint32_t klass, const ReadyQueues::Order* until, bool& stuck);
-  std::vector<AgentIndex> able_agents(const Demand& demand) const;
-  bool place(WorkIndex index);
+  void add_load(WorkIndex index, AgentIndex agent, std::uint64_t wait_us);
+  void drop_load(WorkIndex index);
+  void find_home(WorkIndex index);
   bool prepare(WorkIndex index, bool here, Assignment& assignment);
-  bool run_here(WorkIndex index);
-  bool send_away(WorkIndex index, Place place);
+  void run_here(WorkIndex index, bool reserve);
+  void send_away(WorkIndex index, Place place);
   void add_function(Assign& assign, Grants::Pair& pair, const Assignment& assignment);
-  bool is_home_left(const Work& work) const;
-  bool worth_waiting(const ReadyQueues::Class& klass) const;
   bool is_possible(const Work& work) const;
   void note_homeless(std::uint32_t klass);
   void refuse_homeless();
+  void learn(Work& work, const JobResult& result);
   void deliver(WorkIndex index, JobResult& result);
+
+  // ---- pump.cc: who is next ----
+  // The first of a lane, which others may keep waiting, or the last, which has the whole lane before it.
+  enum class View : std::uint8_t { kHead, kTail };
+  enum class Pumped : std::uint8_t { kEmpty, kStuck, kOthersFirst };
+  using Heads = std::set<std::pair<ReadyQueues::Order, ReadyQueues::LaneId>>;
+  void pump();
+  void pump_all(View view, std::set<ReadyQueues::LaneId>& by_choice);
+  Pumped pump_lane(ReadyQueues::LaneId lane, View view, const ReadyQueues::Order* until, std::uint64_t given_max,
+                   std::set<ReadyQueues::LaneId>& by_choice);
+  struct Decision {
+    enum class Kind : std::uint8_t {
+      kStay,   // no place now
+      kHere,   // starts here
+      kAhead,  // called here while all units are taken: its inputs travel meanwhile
+      kAway,   // given to another agent
+      kDelay,  // back in a moment
+    };
+    Kind kind = Kind::kStay;
+    bool by_choice = false;  // kStay: there is room, but it is expected to be complete earlier if it waits
+    Place place;
+    std::uint64_t wait_us = 0;
+    std::uint64_t transfer_us = 0;  // of what it lacks
+    AgentIndex source = kNone;
+    std::vector<Candidate> candidates;
+  };
+  void carry_out(WorkIndex index, Decision& decision);
+
+  // ---- placement.cc: where to ----
+  // What placement knows of the inputs of one attempt.
+  struct Inputs {
+    std::map<AgentIndex, std::uint64_t> held;    // bytes by agent
+    std::map<AgentIndex, std::uint64_t> coming;  // on their way there
+    std::uint64_t total = 0;
+  };
+  Decision decide(WorkIndex index, View view);
+  Decision decide_by_room(WorkIndex index, const Inputs& inputs, bool fits);
+  Decision decide_by_completion(WorkIndex index, View view, const Inputs& inputs);
+  Inputs inputs_of(const Work& work) const;
+  Policy policy_of(const Work& work) const;
+  bool able_here(const Work& work) const;
+  bool fits_here(const Work& work) const;
+  bool may_call(const Work& work, const Candidate& candidate) const;
+  // All agents that could run it, the best first.
+  std::vector<Candidate> candidates_for(const Work& work, View view, const Inputs& inputs) const;
+  void add_candidate(std::vector<Candidate>& to, const Work& work, View view, const Inputs& inputs,
+                     const Peer* peer) const;
+  AgentIndex source_for(AgentIndex agent, const Inputs& inputs) const;
+  std::vector<AgentIndex> able_agents(const Demand& demand) const;
+  bool is_home_left(const Work& work) const;
+  bool worth_waiting(const ReadyQueues::Class& klass) const;
 
   // ---- pairs.cc: other agents ----
   void on_assign(AgentIndex from, Assign& assign);
@@ -135,6 +184,7 @@ struct Scheduler::Impl {
   Agents agents;
   WorkTable works;
   ReadyQueues queues;
+  Estimates estimates;
   Worker worker;
   Peers peers;
   Grants grants;
@@ -159,7 +209,8 @@ struct Scheduler::Impl {
   Instant state_due = Instant::never();  // when the state is told unless it is as before again
   Instant summaries_at;                  // the next summaries: not before
   Instant summaries_due = Instant::never();
-  Instant steal_at;  // when to ask for work; zero while there is no reason to
+  Instant reconsider_at = Instant::never();  // when work that waits by choice is looked at again
+  Instant steal_at;                          // when to ask for work; zero while there is no reason to
   bool gossiped = false;
   bool peers_changed = false;
   bool resources_changed = false;

@@ -58,18 +58,28 @@ Result<Demand> Master::demand_of(const Function& function, const client::TaskOpt
 }
 
 void Master::on(const client::Submit& message) {
-  for (const auto& call : message.calls) submit(call);
+  std::vector<std::uint32_t> added;
+  added.reserve(message.calls.size());
+  for (const auto& call : message.calls) {
+    const std::uint32_t task = submit(call);
+    if (task == kNone || !by_path(policy_)) continue;
+    Task& record = graph_.task(task);
+    const std::uint64_t mean_us = functions_[record.function].mean_us;
+    record.run_us = record.path_us = mean_us != 0 ? mean_us : kNeutralRunUs;
+    added.push_back(task);
+  }
+  graph_.extend_paths(added);
   drain();
 }
 
-void Master::submit(const client::TaskCall& call) {
-  if (graph_.find(call.task) != kNone) return;  // sent twice
+std::uint32_t Master::submit(const client::TaskCall& call) {
+  if (graph_.find(call.task) != kNone) return kNone;  // sent twice
   auto known = by_function_.find(call.function);
   if (known == by_function_.end()) {
     refuse_call(call, kNone, Code::kInvalid,
                 "its function " + call.function.brief() + " was not registered (at most " +
                     std::to_string(limits_.functions_max) + " can be)");
-    return;
+    return kNone;
   }
   const Function& function = functions_[known->second];
   std::string refusal = function.refusal;
@@ -78,20 +88,27 @@ void Master::submit(const client::TaskCall& call) {
   }
   if (!refusal.empty()) {
     refuse_call(call, known->second, Code::kInvalid, refusal);
-    return;
+    return kNone;
   }
   if (counts_.unfinished() >= limits_.tasks_max) {
     refuse_call(
         call, known->second, Code::kExhausted,
         std::to_string(limits_.tasks_max) + " tasks of the application are unfinished: wait for some before more");
-    return;
+    return kNone;
   }
   ++counts_.submitted;
   groups_.enter(groups_.current());
   const std::uint32_t task = graph_.submit(call, known->second, groups_.current());
-  if (!replay_.empty() && graph_.find(call.task) == task && may_replay(call, task)) return replay(call, task);
-  if (graph_.find(call.task) == task && options(graph_.task(task)).is_replicated)
+  if (graph_.find(call.task) != task) return kNone;
+  if (!replay_.empty() && may_replay(call, task)) {
+    replay(call, task);
+    return kNone;
+  }
+  if (options(graph_.task(task)).is_replicated) {
     submit_replicas(call, known->second, task);
+    return kNone;
+  }
+  return task;
 }
 
 // A call that cannot become a task: whoever waits for its outputs is told why.
@@ -408,6 +425,12 @@ void Master::trace_end(const Task& task, TraceEntry::End end, AgentIndex ran_on,
   }
 }
 
+void Master::note_candidates(TaskId task, std::vector<Candidate> candidates) {
+  if (trace_.size() == 0) return;
+  TraceEntry& last = trace_.last();
+  if (last.task == task) last.candidates = std::move(candidates);
+}
+
 // Turns what happened in the graph into effects.
 void Master::drain() {
   GraphEvents& events = graph_.events();
@@ -420,13 +443,15 @@ void Master::drain() {
     effects_.ready.push_back(task);
   }
   events.ready.clear();
+  effects_.raised.insert(effects_.raised.end(), events.raised.begin(), events.raised.end());
+  events.raised.clear();
   for (const auto& ended : events.cancelled) {
     if (ended.work != kNone) effects_.revoke.push_back(ended.work);
     graph_.drop_failure(ended.failure);
     if (ended.recompute) continue;
     ++counts_.cancelled;
     TraceEntry& entry = trace_.next();
-    entry = {ended.id, ended.function, kNone, TraceEntry::End::kCancelled, 0, 0, 0, now_.us, {}};
+    entry = {ended.id, ended.function, kNone, TraceEntry::End::kCancelled, 0, 0, 0, now_.us, {}, {}};
     count_end(ended.group);
   }
   events.cancelled.clear();
@@ -453,6 +478,7 @@ void Master::drop_graph() {
   saving_.clear();
   wanted_.clear();
   effects_ = MasterEffects();
+  coming_.clear();
   groups_ = TaskGroups(limits_.groups_max);
   graph_ = Graph(app_, limits_);
   for (auto& function : functions_) function.spec.payload.clear();

@@ -17,6 +17,7 @@
 #include "scheduler/groups.h"
 #include "scheduler/journal.h"
 #include "scheduler/messages.h"
+#include "scheduler/policy.h"
 #include "scheduler/trace.h"
 #include "scheduler/values.h"
 
@@ -33,10 +34,11 @@ struct MasterEffects {
     bool borrowed = false;
   };
   bool empty() const {
-    return ready.empty() && revoke.empty() && needs.empty() && freed.empty() && keep.empty() && replies.empty() &&
-           journal.empty() && saves.empty();
+    return ready.empty() && raised.empty() && revoke.empty() && needs.empty() && freed.empty() && keep.empty() &&
+           replies.empty() && journal.empty() && saves.empty();
   }
   std::vector<std::uint32_t> ready;   // tasks to be run (the dispatcher sets Task::work)
+  std::vector<std::uint32_t> raised;  // tasks that are ready already, and are to go earlier
   std::vector<std::uint32_t> revoke;  // work records of tasks that ended otherwise
   std::vector<Need> needs;
   std::vector<GraphEvents::Freed> freed;
@@ -62,6 +64,7 @@ class Master {
     std::string refusal;           // why its constraints are no constraints
     std::uint32_t klass = kNone;   // of the ready queues
     std::uint64_t klass_made = 0;  // and which one of those in that place
+    std::uint64_t mean_us = 0;     // of its attempts anywhere; 0: none yet
   };
 
   Master(AppId app, ClientId client, client::Hello hello, const Limits& limits, Instant now);
@@ -80,6 +83,10 @@ class Master {
   EnvironmentId environment_of(const client::TaskOptions& options) const;
   // What a task of `function` asks for when it is called with these options.
   Result<Demand> demand_of(const Function& function, const client::TaskOptions& options) const;
+
+  // How its ready tasks are ordered and placed.
+  void set_policy(Policy policy) { policy_ = policy; }
+  Policy policy() const { return policy_; }
 
   // From now on finished tasks are journalled. Tasks of `replay` are not run: they finished under another master.
   void journal(std::vector<JournalEntry> replay);
@@ -105,9 +112,15 @@ class Master {
   // The attempt that a ready task needs next. False when an input is lost: the task comes back when it is there again
   // (or was cancelled because it never will be).
   bool prepare(std::uint32_t task, const Agents& agents, bool here, Assignment& out);
-  // How much of its inputs, by agent, for placement. Only for tasks with large inputs.
-  void input_bytes(std::uint32_t task, std::map<AgentIndex, std::uint64_t>& held, std::uint64_t& total) const;
+  // How much of its inputs is where, and on its way where, for placement. Only for tasks with large inputs.
+  void input_bytes(std::uint32_t task, std::map<AgentIndex, std::uint64_t>& held,
+                   std::map<AgentIndex, std::uint64_t>& coming, std::uint64_t& total) const;
+  // What `agent` lacks of the task's inputs is on its way there: appended to `versions`, until unexpect_inputs.
+  void expect_inputs(std::uint32_t task, AgentIndex agent, std::vector<std::uint32_t>& versions);
+  void unexpect_inputs(AgentIndex agent, const std::vector<std::uint32_t>& versions);
   void started(std::uint32_t task);
+  // Why the task that ended last ran where it did.
+  void note_candidates(TaskId task, std::vector<Candidate> candidates);
   // An attempt ran on this host: what it fetched can be used from here.
   void adopt_inputs(std::uint32_t task, const LocalValues& values);
   Verdict finished(std::uint32_t task, JobResult& result, AgentIndex ran_on, const Agents& agents);
@@ -165,7 +178,8 @@ class Master {
     std::uint32_t group = kNone;
   };
 
-  void submit(const client::TaskCall& call);
+  // The record of the new task; kNone when it came to nothing, or is done already.
+  std::uint32_t submit(const client::TaskCall& call);
   void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
   // master_journal.cc
   bool is_journalled(const Task& task) const;
@@ -226,7 +240,9 @@ class Master {
   TaskGroups groups_;
   Able able_;
   std::map<EnvironmentId, std::vector<Requirement>> environments_;
+  Policy policy_ = Policy::kCompletion;
   std::size_t spread_ = 0;
+  std::map<std::uint32_t, std::map<AgentIndex, std::uint32_t>> coming_;  // attempts that bring a version to an agent
   bool journals_ = false;
   bool saves_ = false;
   bool told_change_ = false;

@@ -102,15 +102,43 @@ bool Master::build(Cursor& cursor, const client::Access& access, client::Argumen
   return true;
 }
 
-void Master::input_bytes(std::uint32_t index, std::map<AgentIndex, std::uint64_t>& held, std::uint64_t& total) const {
+void Master::input_bytes(std::uint32_t index, std::map<AgentIndex, std::uint64_t>& held,
+                         std::map<AgentIndex, std::uint64_t>& coming, std::uint64_t& total) const {
   constexpr std::uint64_t kFileGuess = 1U << 20;  // sizes of files are not known
   for (const Ref& ref : graph_.task(index).refs) {
     if (ref.read == kNone) continue;
-    const Version& v = graph_.version(graph_.resolve(ref.read));
+    const std::uint32_t version = graph_.resolve(ref.read);
+    const Version& v = graph_.version(version);
     if (v.holders.empty()) continue;
     const std::uint64_t bytes = v.bytes != 0 ? v.bytes : kFileGuess;
     total += bytes;
     for (const AgentIndex holder : v.holders) held[holder] += bytes;
+    auto on_the_way = coming_.find(version);
+    if (on_the_way == coming_.end()) continue;
+    for (const auto& [agent, attempts] : on_the_way->second) {
+      if (std::find(v.holders.begin(), v.holders.end(), agent) == v.holders.end()) coming[agent] += bytes;
+    }
+  }
+}
+
+void Master::expect_inputs(std::uint32_t index, AgentIndex agent, std::vector<std::uint32_t>& versions) {
+  for (const Ref& ref : graph_.task(index).refs) {
+    if (ref.read == kNone) continue;
+    const std::uint32_t version = graph_.resolve(ref.read);
+    const auto& holders = graph_.version(version).holders;
+    if (holders.empty() || std::find(holders.begin(), holders.end(), agent) != holders.end()) continue;
+    ++coming_[version][agent];
+    versions.push_back(version);
+  }
+}
+
+void Master::unexpect_inputs(AgentIndex agent, const std::vector<std::uint32_t>& versions) {
+  for (const std::uint32_t version : versions) {
+    auto it = coming_.find(version);
+    if (it == coming_.end()) continue;
+    auto attempts = it->second.find(agent);
+    if (attempts != it->second.end() && --attempts->second == 0) it->second.erase(attempts);
+    if (it->second.empty()) coming_.erase(it);
   }
 }
 

@@ -125,10 +125,12 @@ struct JobResult {
   bool unknown_function = false;  // with kReturned: send it again
   bool moved = false;             // with kReturned: somebody idle asked for it
   bool impossible = false;        // with kReturned, of a gateway: nobody behind it could ever run this
+  std::uint64_t fetch_bytes = 0;  // of its inputs that had to be brought to the worker, and how long that took
+  std::uint64_t fetch_us = 0;
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.job, self.outcome, self.message, self.error, self.outputs, self.run_us, self.ran_on, self.missing,
-      self.unknown_function, self.moved, self.impossible);
+      self.unknown_function, self.moved, self.impossible, self.fetch_bytes, self.fetch_us);
   }
 };
 

@@ -110,7 +110,7 @@ void Scheduler::Impl::take_job(AgentIndex from, Holdings::Pair& pair, Assignment
   JobResult refusal;
   refusal.outcome = client::Outcome::kReturned;
   refusal.ran_on = address;
-  const std::uint32_t klass = queues.intern(job.function, job.demand);
+  const std::uint32_t klass = queues.intern(job.app, job.function, job.demand);
   if (worker.spec(job.app, job.function) == nullptr) {
     refusal.unknown_function = true;
   } else if (pair.jobs.size() >= config.limits.attempts_max) {
@@ -137,13 +137,16 @@ void Scheduler::Impl::take_job(AgentIndex from, Holdings::Pair& pair, Assignment
   if (queues[klass].mean_us == 0) queues[klass].mean_us = job.mean_us;
   work.charge64 = charge64(job.demand, queues[klass].mean_us);
   work.memory_mb = job.demand.memory_mb;
+  work.rank = work.priority ? kUrgentRank : 0;
   if (work.pinned) {
+    add_load(index, kSelf, 0);
     worker.start(index, std::move(job), false, now, *out);
     return;
   }
   work.assignment = std::make_unique<Assignment>(std::move(job));
   arm_handback(index);
-  queues.push(index, work);
+  find_home(index);
+  queues.push(index, works);
 }
 
 void Scheduler::Impl::on_renew(AgentIndex from, const Renew& renew) {
@@ -205,6 +208,7 @@ void Scheduler::Impl::on_app_gone(AppId app) {
   for (const AgentIndex agent : done) holdings.erase(agent);
   worker.flush(*out);
   worker.drop_app(app, *out);
+  queues.drop_app(app);
   for (const AgentIndex agent : grants.forget_app(app)) send(agent, Kind::kAppGone, AppGone{app});
 }
 
@@ -285,6 +289,10 @@ void Scheduler::Impl::on_steal(AgentIndex from, const Steal& steal) {
   peers.set_room(from, steal.room, grants.find(from), works, now);
   // What was given to us and has not started goes back to who gave it, who now knows of somebody idle as well.
   for (const WorkIndex index : worker.give_up(steal.room.here64)) {
+    if (works[index].master != nullptr) {
+      requeue(index);  // it had been called here ahead of time
+      continue;
+    }
     JobResult result;
     result.outcome = client::Outcome::kReturned;
     result.moved = true;
@@ -331,7 +339,7 @@ void Scheduler::Impl::renew_leases() {
 void Scheduler::Impl::ask_for_work() {
   if (steal_at.us == 0 || now < steal_at) return;
   steal_at = Instant{};
-  const bool idle = worker.ledger().free64() > 0 && worker.waiting() == 0 && queues.size() == 0;
+  const bool idle = worker.ledger().free64() > 0 && worker.waiting() == 0 && queues.size() == queues.homed_elsewhere();
   const Peer* busiest = nullptr;
   for (const auto& [agent, peer] : peers.all()) {
     if (peer.above || peer.child || peer.down || peer.state.queued == 0) continue;
@@ -346,7 +354,7 @@ Room Scheduler::Impl::room_for(AgentIndex agent) const {
   Room room;
   const auto it = holdings.pairs().find(agent);
   if (it != holdings.pairs().end()) room.seen = it->second.seen;
-  const std::uint64_t backlog = queues.size() * kUnit64;
+  const std::uint64_t backlog = (queues.size() - queues.homed_elsewhere()) * kUnit64;
   room.here64 = saturated(worker.ledger().free64(), worker.waiting64() + backlog);
   const Peer* peer = peers.find(agent);
   // A neighbour above wants what lies in this region and below, all others what lies above.

@@ -120,8 +120,8 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
   for (const auto& [agent, peer] : peers_) {
     if (peer.down || excluded(peer.address.agent)) continue;
     const RegionId native = peer.address.path.empty() ? home : peer.address.path.back();
-    if (!peer.child && !unstartable_.contains({agent, wanted.app, wanted.function}) && !region_left(left, native) &&
-        can_meet(peer.state.resources, *wanted.demand)) {
+    if (!wanted.gateways_only && !peer.child && !unstartable_.contains({agent, wanted.app, wanted.function}) &&
+        !region_left(left, native) && can_meet(peer.state.resources, *wanted.demand)) {
       const std::uint64_t room = room_here(peer, now);
       if (room >= wanted.charge64) offer(peer, false, room);
     }
@@ -131,6 +131,12 @@ Place Peers::choose(const Wanted& wanted, RegionId home, Instant now) const {
     }
   }
   return best;
+}
+
+bool Peers::may_run(const Peer& peer, const Demand& demand, const std::vector<RegionId>& left) const {
+  const RegionId native = peer.address.path.empty() ? RegionId() : peer.address.path.back();
+  return !peer.down && !excluded(peer.address.agent) && !peer.child && !region_left(left, native) &&
+         can_meet(peer.state.resources, demand);
 }
 
 bool Peers::is_way(const Peer& peer, const Demand& demand, const std::vector<RegionId>& left, Instant now) {

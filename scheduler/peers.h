@@ -55,6 +55,7 @@ struct Wanted {
   const std::vector<RegionId>* left = nullptr;                // regions it was sent away from
   const std::map<AgentIndex, std::uint64_t>* held = nullptr;  // bytes of its inputs by agent
   std::uint64_t input_bytes = 0;
+  bool gateways_only = false;  // ways out of the region, not its workers
 };
 
 class Peers {
@@ -82,6 +83,11 @@ class Peers {
 
   // The best place other than self that has room now; agent is kNone when there is none.
   Place choose(const Wanted& wanted, RegionId home, Instant now) const;
+  // Whether the peer itself, idle or not, could run it.
+  bool may_run(const Peer& peer, const Demand& demand, const std::vector<RegionId>& left) const;
+  bool is_unstartable(AgentIndex agent, AppId app, FunctionId function) const {
+    return unstartable_.contains({agent, app, function});
+  }
   // Whether any known agent but self could ever run it.
   bool anyone(const Demand& demand, const std::vector<RegionId>& left, Instant now) const;
   // The gateway said that nobody behind it could ever run this: summaries promise more than one agent may have.

@@ -139,7 +139,7 @@ std::string Scheduler::Impl::why_waiting(const Master& master, const Task& task)
                ". There are: this agent: " + scheduler::describe(resources) + peers.describe(agents);
       }
       return "ready; all agents that have " + scheduler::describe(klass.demand) + " are busy (" +
-             std::to_string(klass.size()) + " like it wait)";
+             std::to_string(klass.size) + " like it wait)";
     case Where::kDelayed:
       return "an attempt could not get its inputs; it is tried again in a moment";
     case Where::kHere:

@@ -19,6 +19,7 @@ Instant Scheduler::next_deadline() const {
 void Scheduler::check_invariants() const {
   const Impl& impl = *impl_;
   impl.worker.check_invariants();
+  impl.queues.check_invariants(impl.works);
   for (const auto& [app, master] : impl.masters) master->check_invariants();
   std::size_t away = 0;
   for (const auto& [agent, pair] : impl.grants.pairs()) {
@@ -36,6 +37,7 @@ void Scheduler::check_invariants() const {
     if (!work.live) continue;
     ++users[work.klass];
     if (work.where == Where::kAway) ++away_works;
+    SHOAL_CHECK(work.queued == (work.where == Where::kQueued), "what is queued waits in a lane");
     if (work.master == nullptr || work.cancelled) continue;
     const Task& task = work.master->graph().task(work.task);
     SHOAL_CHECK(task.state == TaskState::kReady && task.work == i, "a task and its work know each other");
@@ -61,6 +63,7 @@ Scheduler::Impl::Impl(SchedulerConfig c, Rng r)
 void Scheduler::Impl::step(Instant at, const Input& input, std::vector<Output>& outputs) {
   now = at;
   out = &outputs;
+  worker.set_now(now);
   if (deadline <= now) run_timers();
   std::visit([this](const auto& message) { on(message); }, input);
   pump();
@@ -102,9 +105,9 @@ void Scheduler::Impl::run_timers() {
     handbacks.erase(handbacks.begin());
     Work& work = works[index];
     if (!work.live || work.handback > now || work.where != Where::kQueued || work.cancelled) continue;
-    work.handback = Instant::never();
     return_job(index, "no room was found");
-    work.cancelled = true;  // it stays in its queue until it gets to the head
+    queues.take(index, works);
+    free_work(index);
   }
   peers.forget_unstartable(now);
   worker.expire(now, *out);
@@ -122,6 +125,7 @@ Instant Scheduler::Impl::earliest_deadline() const {
   for (const std::uint32_t klass : homeless) next = std::min(next, queues[klass].homeless_since + config.patience);
   for (const auto& [agent, at] : doomed) next = std::min(next, at);
   if (steal_at.us != 0) next = std::min(next, steal_at);
+  next = std::min(next, reconsider_at);
   return next;
 }
 
@@ -198,11 +202,18 @@ void Scheduler::Impl::on(const in::OpenApp& open) {
     refuse(Code::kExists, "application " + open.app.hex() + " has a driver already");
     return;
   }
+  const auto policy = parse_policy(open.hello.scheduler, config.policy);
+  if (!policy) {
+    refuse(policy.error().code, policy.error().message);
+    return;
+  }
   clients[open.client] = open.app;
   auto& master = masters[open.app] = std::make_unique<Master>(open.app, open.client, open.hello, config.limits, now);
   master->set_environments(open.environments);
   if (open.journal || !open.replay.empty()) master->journal(open.replay);
   if (open.save) master->save();
+  master->set_policy(policy->policy);
+  queues.set_share(open.app, ReadyQueues::kWeight, policy->policy == Policy::kLifo);
   master->set_able([this](const Demand& demand) { return able_agents(demand); });
 }
 
@@ -255,6 +266,7 @@ void Scheduler::Impl::end_app(AppId app, const std::string& why) {
   worker.drop_app(app, *out);
   for (const AgentIndex agent : grants.forget_app(app)) send(agent, Kind::kAppGone, AppGone{app});
   std::erase_if(frees, [&](const auto& entry) { return entry.first.second == app; });
+  queues.drop_app(app);
   clients.erase(master.client());
   std::string state = master.state();
   if (state == "running") state = "done";

@@ -17,6 +17,7 @@
 #include "protocol/base/rng.h"
 #include "scheduler/io.h"
 #include "scheduler/limits.h"
+#include "scheduler/policy.h"
 #include "scheduler/state.h"
 
 namespace shoal::scheduler {
@@ -26,7 +27,8 @@ struct SchedulerConfig {
   Duration lease = seconds(3);      // a worker that did not hear from its master for this long drops its attempts
   Duration heartbeat = seconds(1);  // a master renews once per heartbeat; it re-runs at lease + heartbeat
   Duration patience = seconds(5);   // how long a constraint nobody meets waits for agents to appear
-  Limits limits;
+  Limits limits = {};
+  Policy policy = Policy::kCompletion;  // of applications that name none
 };
 
 class Scheduler {

@@ -10,6 +10,7 @@
 
 #include "protocol/base/id.h"
 #include "scheduler/data.h"
+#include "scheduler/estimates.h"
 
 namespace shoal::scheduler {
 
@@ -23,7 +24,8 @@ struct TraceEntry {
   std::int64_t ready_us = 0;
   std::int64_t start_us = 0;
   std::int64_t end_us = 0;
-  std::vector<TaskId> after;  // tasks whose results it read
+  std::vector<TaskId> after;          // tasks whose results it read
+  std::vector<Candidate> candidates;  // what spoke for `agent`, the best first
 };
 
 class Trace {
@@ -36,6 +38,7 @@ class Trace {
     TraceEntry& entry = entries_[oldest_];
     oldest_ = (oldest_ + 1) % entries_max_;
     entry.after.clear();
+    entry.candidates.clear();
     return entry;
   }
 
@@ -46,6 +49,11 @@ class Trace {
     } else {
       oldest_ = (oldest_ + entries_max_ - 1) % entries_max_;
     }
+  }
+
+  // The youngest, when there is any.
+  TraceEntry& last() {
+    return entries_.size() < entries_max_ || oldest_ == 0 ? entries_.back() : entries_[oldest_ - 1];
   }
 
   std::size_t size() const { return entries_.size(); }

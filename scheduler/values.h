@@ -50,6 +50,12 @@ class LocalValues {
     return fresh;
   }
 
+  // Whether anybody waits for it.
+  bool is_wanted(const ValueKey& key) const {
+    auto it = entries_.find(key);
+    return it != entries_.end() && !it->second.here && !it->second.waiters.empty();
+  }
+
   // The end of a Fetch. `known` is false when nobody needs the value any more: it is to be dropped again.
   std::vector<Waiter> arrived(const ValueKey& key, bool ok, const client::Value& value, bool& known) {
     auto it = entries_.find(key);

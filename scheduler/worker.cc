@@ -14,6 +14,7 @@ using client::Argument;
 // Attempt numbers carry the index of their record, so that finding it needs no table.
 constexpr std::uint64_t kIndexBits = 28;
 constexpr std::uint64_t kIndexMask = (1ULL << kIndexBits) - 1;
+constexpr std::uint64_t kFetchBytesMax = 256U << 20;  // of inputs on their way to this agent
 constexpr Duration kTimeOutGrace = seconds(5);  // the executor enforces time-outs itself; this is for one that cannot
 
 // The argument at a depth-first position. What a file argument carries as its item is no argument of its own.
@@ -55,17 +56,20 @@ void Worker::start(WorkIndex index, Assignment&& assignment, bool reserve, Insta
   work.app = assignment.app;
   work.outputs = assignment.outputs;
   work.missing = 0;
-  if (reserve) {
-    ledger_.take(work.charge64, work.memory_mb);
-    work.charged = true;
-  } else {
-    waiting64_ += work.charge64;
-  }
+  work.fetch_bytes = work.fetch_us = 0;
   for (const auto& input : assignment.inputs) {
     const ValueKey key = key_of(assignment.app, input);
     if (values_.find(key) != nullptr) continue;
     ++work.missing;
-    fetch(assignment.app, key, input.bytes, input.holders, {true, assignment.app, index, work.serial}, out);
+    const bool fresh =
+        fetch(assignment.app, key, input.bytes, input.holders, {true, assignment.app, index, work.serial}, out);
+    if (fresh) work.fetch_bytes += input.bytes;
+  }
+  if (reserve && work.missing == 0) {
+    ledger_.take(work.charge64, work.memory_mb);
+    work.charged = true;
+  } else {
+    waiting64_ += work.charge64;
   }
   const bool upstream = work.master == nullptr;
   if (work.missing == 0 && work.charged && !upstream) {
@@ -201,6 +205,8 @@ JobResult Worker::conclude(WorkIndex index, const client::AttemptResult& result,
   job.message = result.message;
   job.error = result.error;
   job.run_us = result.run_us;
+  job.fetch_bytes = work.fetch_bytes;
+  job.fetch_us = work.fetch_us;
   const bool fits = result.outputs.size() == work.outputs.size();
   job.outputs.resize(result.outputs.size());
   for (std::size_t i = 0; i < result.outputs.size(); ++i) {
@@ -293,6 +299,7 @@ std::vector<WorkIndex> Worker::fetched(const in::Fetched& fetched, std::vector<L
                                        std::vector<Output>& out) {
   std::vector<WorkIndex> failed;
   bool known = false;
+  end_fetch(fetched.key, out);
   const auto waiters = values_.arrived(fetched.key, fetched.ok, fetched.value, known);
   if (!known) {
     if (fetched.ok) out.emplace_back(out::Drop{{fetched.key}});
@@ -309,6 +316,8 @@ std::vector<WorkIndex> Worker::fetched(const in::Fetched& fetched, std::vector<L
       withdraw(waiter.index);
       failed.push_back(waiter.index);
     } else if (--work.missing == 0) {
+      const auto busy_us = static_cast<std::uint64_t>((now - busy_since_).us);
+      work.fetch_us = busy_bytes_ == 0 ? 0 : work.fetch_bytes * busy_us / busy_bytes_;
       enqueue(waiter.index, now);
     }
   }
@@ -327,9 +336,55 @@ void Worker::drop(AppId app, const DataName& name) {
   if (values_.drop(key)) dropped_.push_back(std::move(key));
 }
 
-void Worker::fetch(AppId app, const ValueKey& key, std::uint64_t bytes, const std::vector<wire::Address>& holders,
+bool Worker::fetch(AppId app, const ValueKey& key, std::uint64_t bytes, const std::vector<wire::Address>& holders,
                    LocalValues::Waiter waiter, std::vector<Output>& out) {
-  if (values_.want(app, key, waiter)) out.emplace_back(out::Fetch{key, bytes, holders});
+  const bool fresh = values_.want(app, key, waiter);
+  if (!fresh && waiter.attempt) return false;
+  if (!fresh) {
+    auto asked = std::find_if(fetches_.begin(), fetches_.end(), [&](const out::Fetch& f) { return f.key == key; });
+    if (asked == fetches_.end()) return false;
+    send_fetch(std::move(*asked), out);
+    fetches_.erase(asked);
+    return false;
+  }
+  out::Fetch fetch{key, bytes, holders};
+  // The program itself never waits behind its tasks.
+  const bool later = waiter.attempt && travelling_bytes_ > 0 && travelling_bytes_ + bytes > kFetchBytesMax;
+  if (later) {
+    fetches_.push_back(std::move(fetch));
+  } else {
+    send_fetch(std::move(fetch), out);
+  }
+  return true;
+}
+
+void Worker::send_fetch(out::Fetch&& fetch, std::vector<Output>& out) {
+  constexpr Duration kLongAgo = seconds(2);
+  if (travelling_.empty() || now_ - busy_since_ > kLongAgo) {
+    busy_since_ = now_;
+    busy_bytes_ = 0;
+  }
+  Travelling& travelling = travelling_[fetch.key];
+  ++travelling.times;
+  travelling.bytes += fetch.bytes;
+  travelling_bytes_ += fetch.bytes;
+  out.emplace_back(std::move(fetch));
+}
+
+void Worker::end_fetch(const ValueKey& key, std::vector<Output>& out) {
+  auto it = travelling_.find(key);
+  if (it != travelling_.end() && --it->second.times == 0) {
+    travelling_bytes_ -= it->second.bytes;
+    busy_bytes_ += it->second.bytes;
+    travelling_.erase(it);
+  }
+  while (!fetches_.empty() &&
+         (travelling_bytes_ == 0 || travelling_bytes_ + fetches_.front().bytes <= kFetchBytesMax)) {
+    out::Fetch next = std::move(fetches_.front());
+    fetches_.pop_front();
+    // Nobody wants it any more, or it was asked for again and is on its way.
+    if (values_.is_wanted(next.key) && !travelling_.contains(next.key)) send_fetch(std::move(next), out);
+  }
 }
 
 Instant Worker::next_deadline() const {

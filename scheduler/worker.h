@@ -4,6 +4,7 @@
 // batches, names what they leave behind. Where an attempt came from, and what its result means, is not its business.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <set>
 #include <string>
@@ -22,6 +23,9 @@ class Worker {
  public:
   explicit Worker(WorkTable& works) : works_(works) {}
 
+  // The time of the calls that follow.
+  void set_now(Instant now) { now_ = now; }
+
   // ---- functions ----
   void learn(const FunctionSpec& spec);
   const FunctionSpec* spec(AppId app, FunctionId function) const;
@@ -30,8 +34,8 @@ class Worker {
 
   // ---- attempts ----
   // Starts the work as soon as its inputs are here and the ledger allows. With `reserve`, what it is charged is taken
-  // at once (the caller asked fits()). The assignment is kept in the record while it is needed: always for upstream
-  // jobs.
+  // at once (the caller asked fits()), unless inputs have to be fetched: no unit is idle for that. The assignment is
+  // kept in the record while it is needed: always for upstream jobs.
   void start(WorkIndex index, Assignment&& assignment, bool reserve, Instant now, std::vector<Output>& out);
   // The work that a driver's result is for; kNone for an attempt that is not running.
   WorkIndex find(std::uint64_t attempt) const;
@@ -61,7 +65,9 @@ class Worker {
   void keep(AppId app, const DataName& name, const client::Value& value, bool borrowed, std::vector<Output>& out);
   // Takes effect with the next flush().
   void drop(AppId app, const DataName& name);
-  void fetch(AppId app, const ValueKey& key, std::uint64_t bytes, const std::vector<wire::Address>& holders,
+  // Asks for a value unless it is on its way. Of what attempts wait for, only so much travels at a time
+  // (kFetchBytesMax); the rest follows in the order of asking. True when nobody had asked before.
+  bool fetch(AppId app, const ValueKey& key, std::uint64_t bytes, const std::vector<wire::Address>& holders,
              LocalValues::Waiter waiter, std::vector<Output>& out);
 
   Ledger& ledger() { return ledger_; }
@@ -83,6 +89,8 @@ class Worker {
   void launch(WorkIndex index, Assignment& assignment, Instant now);
   void place_files(AppId app, std::uint64_t attempt, std::vector<client::Argument>& arguments) const;
   out::Launch& batch(const FunctionSpec& spec);
+  void send_fetch(out::Fetch&& fetch, std::vector<Output>& out);
+  void end_fetch(const ValueKey& key, std::vector<Output>& out);
 
   WorkTable& works_;
   Ledger ledger_;
@@ -92,6 +100,17 @@ class Worker {
   std::set<std::pair<Instant, WorkIndex>> deadlines_;
   std::vector<out::Launch> batches_;
   std::vector<ValueKey> dropped_;
+  struct Travelling {
+    std::uint32_t times = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::map<ValueKey, Travelling> travelling_;
+  std::uint64_t travelling_bytes_ = 0;
+  // Since when something has been on its way without a break, and what arrived since: several at once share the way.
+  Instant busy_since_;
+  std::uint64_t busy_bytes_ = 0;
+  Instant now_;
+  std::deque<out::Fetch> fetches_;  // that wait for others to arrive
   std::uint64_t attempts_ = 0;
   std::uint64_t waiting64_ = 0;
   std::size_t running_ = 0;

@@ -166,10 +166,12 @@ struct Hello {
   // Of a driver: bundles that the agent has, that of the program first (zero: none), then others that its functions
   // name. Its tasks run where these can be built.
   std::vector<EnvironmentId> environments;
+  std::string scheduler = {};  // a name of scheduler/policy.h; empty: what the agent is set to
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
     f(self.version, self.role, self.app, self.name, self.pid, self.python, self.parent_attempt, self.working_dir,
-      self.python_path, self.checkpoint, self.checkpoint_policy, self.checkpoint_avoid, self.environments);
+      self.python_path, self.checkpoint, self.checkpoint_policy, self.checkpoint_avoid, self.environments,
+      self.scheduler);
   }
 };
 

@@ -126,7 +126,7 @@ struct Failure {
 // Paths in steps of half an octave, so that a little more does not change the order. Below 128: urgent work adds that.
 constexpr std::uint8_t path_rank(std::uint64_t path_us) {
   if (path_us == 0) return 0;
-  const int octave = std::bit_width(path_us);
+  const auto octave = static_cast<int>(std::bit_width(path_us));
   const bool upper = octave > 1 && (path_us >> (octave - 2) & 1U) != 0;
   return static_cast<std::uint8_t>(std::min(2 * octave + (upper ? 1 : 0), 127));
 }

@@ -170,7 +170,9 @@ struct Scheduler::Impl {
   Result<wire::Dynamic> trace(const wire::Dynamic& params) const;
   Result<wire::Dynamic> places(const wire::Dynamic& params) const;
   const Master* find_app(const wire::Dynamic& params, std::string& state) const;
+  // explain.cc
   std::string why_waiting(const Master& master, const Task& task) const;
+  std::string why_queued(const Work& work) const;
 
   SchedulerConfig config;
   Rng rng;

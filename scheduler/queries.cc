@@ -13,18 +13,6 @@ using wire::Dynamic;
 
 constexpr std::int64_t kListMax = 10'000;
 
-std::string_view end_name(TraceEntry::End end) {
-  switch (end) {
-    case TraceEntry::End::kDone:
-      return "done";
-    case TraceEntry::End::kFailed:
-      return "failed";
-    case TraceEntry::End::kCancelled:
-      return "cancelled";
-  }
-  return "unknown";
-}
-
 Dynamic app_row(const Master& master, const std::string& state, Instant now, Instant ended, const Agents& agents) {
   const TaskCounts& counts = master.counts();
   Dynamic::Map row;
@@ -116,43 +104,6 @@ const Master* Scheduler::Impl::find_app(const Dynamic& params, std::string& stat
   return nullptr;
 }
 
-std::string Scheduler::Impl::why_waiting(const Master& master, const Task& task) const {
-  if (task.state == TaskState::kBlocked) return "waits for its turn with COMMUTATIVE data";
-  if (task.state == TaskState::kWaiting) {
-    std::string why = "waits for " + std::to_string(task.pending) + " inputs";
-    int named = 0;
-    for (const Ref& ref : task.refs) {
-      if (ref.read == kNone || named >= 3) continue;
-      const Version& v = master.graph().version(master.graph().resolve(ref.read));
-      if (v.state != VersionState::kPending || v.made_by.value() == 0) continue;
-      why += (named++ == 0 ? ": from task " : ", ") + std::to_string(v.made_by.value());
-    }
-    return why;
-  }
-  if (task.work == kNone) return "is being placed";
-  const Work& work = works[task.work];
-  const ReadyQueues::Class& klass = queues[work.klass];
-  switch (work.where) {
-    case Where::kQueued:
-      if (homeless.contains(work.klass)) {
-        return "no agent known here has what it asks for: " + scheduler::describe(klass.demand) +
-               ". There are: this agent: " + scheduler::describe(resources) + peers.describe(agents);
-      }
-      return "ready; all agents that have " + scheduler::describe(klass.demand) + " are busy (" +
-             std::to_string(klass.size) + " like it wait)";
-    case Where::kDelayed:
-      return "an attempt could not get its inputs; it is tried again in a moment";
-    case Where::kHere:
-      if (work.launched) return "runs on this agent";
-      if (work.missing > 0) return "waits here for " + std::to_string(work.missing) + " inputs on their way";
-      return "waits here for free computing units";
-    case Where::kAway:
-      return std::string(work.behind ? "was given to agent " : "runs on agent ") + agents.id(work.agent).hex() +
-             (work.behind ? ", which places it beyond this region" : "");
-  }
-  return "";
-}
-
 Result<Dynamic> Scheduler::Impl::list_tasks(const Dynamic& params) const {
   std::string ended;
   const Master* master = find_app(params, ended);
@@ -198,46 +149,6 @@ Result<Dynamic> Scheduler::Impl::list_tasks(const Dynamic& params) const {
     list.push_back(std::move(row));
   }
   return Dynamic(std::move(list));
-}
-
-Result<Dynamic> Scheduler::Impl::explain(const Dynamic& params) const {
-  std::string ended;
-  const Master* master = find_app(params, ended);
-  if (master == nullptr)
-    return fail(Code::kNotFound, "no application " + params.text_or("app", "") + " is known on this agent");
-  const TaskId id(static_cast<std::uint64_t>(params.int_or("task", 0)));
-  const std::uint32_t index = master->graph().find(id);
-  Dynamic::Map result;
-  result["task"] = id.value();
-  if (index != kNone) {
-    const Task& task = master->graph().task(index);
-    result["function"] = master->function(task.function).spec.name;
-    result["state"] = task.state == TaskState::kReady ? "ready" : "waiting";
-    result["attempts"] = task.attempts;
-    result["failures"] = task.failures;
-    result["why"] = why_waiting(*master, task);
-    result["placeable"] =
-        task.work == kNone || works[task.work].where != Where::kQueued || !homeless.contains(works[task.work].klass);
-    return Dynamic(std::move(result));
-  }
-  for (std::size_t i = master->trace().size(); i > 0; --i) {
-    const TraceEntry& entry = master->trace().at(i - 1);
-    if (entry.task != id) continue;
-    result["function"] = master->function(entry.function).spec.name;
-    result["state"] = std::string(end_name(entry.end));
-    result["attempts"] = entry.attempts;
-    result["agent"] = entry.agent == kNone ? "" : agents.id(entry.agent).hex();
-    result["why"] = "ended: " + std::string(end_name(entry.end)) +
-                    (entry.agent == kNone
-                         ? ""
-                         : (entry.agent == kSelf ? " on this agent" : " on agent " + agents.id(entry.agent).hex())) +
-                    ", waited " + std::to_string(entry.start_us - entry.ready_us) + " us, ran " +
-                    std::to_string(entry.end_us - entry.start_us) + " us";
-    return Dynamic(std::move(result));
-  }
-  return fail(Code::kNotFound, "task " + std::to_string(id.value()) +
-                                   " is not known, or finished too long ago (the last " +
-                                   std::to_string(config.limits.trace_max) + " are kept)");
 }
 
 Result<Dynamic> Scheduler::Impl::trace(const Dynamic& params) const {

@@ -1,6 +1,7 @@
 #include "scheduler/ready_queues.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "protocol/base/check.h"
 
@@ -79,7 +80,8 @@ void ReadyQueues::take(WorkIndex index, WorkTable& works) {
   work.queued = false;
   if (work.home != kNone) {
     auto homed = homed_us_.find(work.home);
-    if ((homed->second -= work.homed_us) == 0) homed_us_.erase(homed);
+    homed->second -= work.homed_us;
+    if (homed->second == 0) homed_us_.erase(homed);
     if (work.home != kSelf) --homed_elsewhere_;
   }
   --c.size;
@@ -109,7 +111,11 @@ void ReadyQueues::tidy(LaneId id, const WorkTable& works) {
   Lane& lane = classes_[id.klass].lanes[id.home];
   lane.entries = 0;
   for (auto& [rank, entries] : lane.ranks) {
-    std::erase_if(entries, [&](const Entry& entry) { return !is_valid(entry, id, rank, works); });
+    std::deque<Entry> valid;
+    for (const Entry& entry : entries) {
+      if (is_valid(entry, id, rank, works)) valid.push_back(entry);
+    }
+    entries.swap(valid);
     lane.entries += entries.size();
   }
 }
@@ -147,8 +153,8 @@ WorkIndex ReadyQueues::edge(LaneId id, bool front, const WorkTable& works) {
       if (const WorkIndex found = look(rank, entries, !reversed); found != kNone) return found;
     }
   } else {
-    for (auto it = lane.ranks.rbegin(); it != lane.ranks.rend(); ++it) {
-      if (const WorkIndex found = look(it->first, it->second, reversed); found != kNone) return found;
+    for (auto& [rank, entries] : std::ranges::reverse_view(lane.ranks)) {
+      if (const WorkIndex found = look(rank, entries, reversed); found != kNone) return found;
     }
   }
   SHOAL_CHECK(false, "a lane that has work has entries for it");

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <vector>
 
 #include "protocol/base/id.h"
@@ -27,6 +28,19 @@ struct TraceEntry {
   std::vector<TaskId> after;          // tasks whose results it read
   std::vector<Candidate> candidates;  // what spoke for `agent`, the best first
 };
+
+// For people.
+constexpr std::string_view end_name(TraceEntry::End end) {
+  switch (end) {
+    case TraceEntry::End::kDone:
+      return "done";
+    case TraceEntry::End::kFailed:
+      return "failed";
+    case TraceEntry::End::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
 
 class Trace {
  public:

@@ -5,6 +5,7 @@
 #include "agent/daemon/python_path.h"
 #include "protocol/base/overloaded.h"
 #include "protocol/identity/crypto.h"
+#include "scheduler/policy.h"
 
 namespace shoal::daemon {
 
@@ -55,6 +56,15 @@ void Daemon::Impl::on_hello(const executor::ClientConnected& connected) {
     if (stopping) {
       clients->reject(connected.client, {Code::kUnavailable, "this agent is stopping; connect to another one"});
       return;
+    }
+    const auto choice = scheduler::parse_policy(hello.scheduler);
+    if (!choice) {
+      clients->reject(connected.client, choice.error());
+      return;
+    }
+    if (choice->translated) {
+      welcome.note =
+          "scheduler " + hello.scheduler + ": the nearest here is " + std::string(scheduler::name_of(choice->policy));
     }
     welcome.app = hello.app.value_or(identity::random_id<AppId>());
     for (const auto& [client, app] : app_of_driver) {

@@ -97,7 +97,10 @@ Result<> Daemon::Impl::open_node() {
   auto admission = home.read_admission();
   if (!admission) return tl::unexpected<Error>(admission.error());
 
+  const auto policy = scheduler::parse_policy(settings.text("scheduler"));
+  if (!policy) return tl::unexpected<Error>(policy.error());
   node::NodeConfig config;
+  config.policy = policy->policy;
   config.id = identity.id();
   config.name = name;
   config.endpoint = settings.text("advertise").empty() ? transport->endpoint() : tcp_url(settings.text("advertise"));

@@ -52,6 +52,7 @@ overlay::OverlayConfig overlay_config(const NodeConfig& config) {
 scheduler::SchedulerConfig scheduler_config(const NodeConfig& config) {
   scheduler::SchedulerConfig out;
   out.id = config.id;
+  out.policy = config.policy;
   const auto scale = static_cast<std::int64_t>(time_scale(config.preset));
   out.heartbeat = seconds(1) * scale;
   out.lease = seconds(3) * scale;

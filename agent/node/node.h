@@ -14,6 +14,7 @@
 #include "protocol/base/rng.h"
 #include "protocol/base/time.h"
 #include "protocol/overlay/overlay.h"
+#include "scheduler/policy.h"
 
 namespace shoal::node {
 
@@ -39,6 +40,7 @@ struct NodeConfig {
   std::string child_region;
   std::string region_name = "root";
   scheduler::Resources resources;
+  scheduler::Policy policy = scheduler::Policy::kCompletion;  // of applications that name no scheduler
 };
 
 // What an earlier life of this agent left on disk: the pairs of its Persist effects, by key.

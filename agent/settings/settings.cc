@@ -227,6 +227,7 @@ const std::vector<Key>& keys() {
        4096},
       {"memory_mb", Type::kInteger, "-1", "memory for tasks in MiB (-1: what the machine has)", "", -1, 1LL << 30},
       {"python", Type::kText, "", "interpreter of executors when an app names none (default: python3)", "", 0, 0},
+      {"scheduler", Type::kText, "", "scheduler of applications that name none (default: completion)", "", 0, 0},
       {"store_mb", Type::kInteger, "-1", "most MiB that the object store may use (-1: the disk's free space)", "", -1,
        1LL << 40},
       {"environments_mb", Type::kInteger, "4096",

@@ -182,9 +182,10 @@ struct Welcome {
   std::string arena;  // directory of shared-memory files, on this host
   std::uint64_t inline_max = kInlineMax;
   std::uint64_t client = 0;  // makes names of new arena files unique: "<client>.<counter>"
+  std::string note = {};     // a line for people about what was asked for in Hello
   template <class Self, class F>
   static void fields(Self& self, F&& f) {
-    f(self.version, self.agent, self.app, self.arena, self.inline_max, self.client);
+    f(self.version, self.agent, self.app, self.arena, self.inline_max, self.client, self.note);
   }
 };
 

@@ -390,11 +390,12 @@ def test_doors_run_programs_with_the_options_that_scripts_pass(agent, tmp_path, 
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "beside.py").write_text("import os\nf = lambda g: lambda *a: (os.environ['FROM_SCRIPT'], *g(*a))")
     (tmp_path / "env.sh").write_text("export FROM_SCRIPT=yes")
-    options = ["-d", "-g", "--lang=python", "--scheduler=es.bsc.Any", f"--pythonpath={tmp_path}/lib",
+    scheduler = "es.bsc.compss.scheduler.lookahead.locality.LocalityTS"
+    options = ["-d", "-g", "--lang=python", f"--scheduler={scheduler}", f"--pythonpath={tmp_path}/lib",
                f"--env_script={tmp_path}/env.sh", "--python_interpreter=" + sys.executable]  # fmt: skip
     done = run([*door, *options, str(tmp_path / "app.py"), "2", "--last", "-x"], agent if with_agent else None)
     assert (done.returncode, done.stdout) == (0, "yes 2 [0, 1] ['--last', '-x']\n"), done.stderr
-    for text in ("--log_level has no meaning here; `shoal logs`", "--graph has no meaning", "--scheduler has no meaning"):
+    for text in ("--log_level has no meaning here; `shoal logs`", "--graph has no meaning"):
         assert done.stderr.count(text) == 1
     assert ("the program runs sequentially" in done.stderr) is (not with_agent)
 

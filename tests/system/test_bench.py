@@ -31,6 +31,7 @@ ROWS = {
     "store": {"rocksdb_put", "rocksdb_sync_put", "memcpy", "put", "get", "put_large", "get_large", "task_large"},
     "streams": {"file", "file_sync", "publish", "publish_local", "poll", "pass_on"},
     "idle": {"start", "rss", "anonymous", "threads", "cpu", "switches"},
+    "placement": {"makespan", "random_best", "makespan_ratio", "moved", "random_moved", "moved_ratio"},
 }
 
 
@@ -52,7 +53,7 @@ def test_every_row_is_measured() -> None:
         for row in rows.values():
             assert row["runs"] == 2, row
             assert row["min"] <= row["median"] <= row["max"], row
-            assert row["median"] > 0 or row["key"] in ("cpu", "switches"), row
+            assert row["median"] > 0 or row["key"] in ("cpu", "switches", "moved", "random_moved", "moved_ratio"), row
             if row["floor"] is not None:
                 floor = rows[row["floor"]]["median"]
                 ratio = floor / row["median"] if row["unit"].endswith("/s") else row["median"] / floor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shoal import task
+from shoal import constraint, task
 
 
 @task()
@@ -53,3 +53,29 @@ def spin(microseconds: int) -> int:
     while time.perf_counter_ns() < until:
         pass
     return microseconds
+
+
+@constraint(labels={"site": "a"})
+@task(returns=1)
+def zeros_on_a(count: int) -> Any:
+    """An array of that many bytes, made on the agent that is labelled so."""
+    import numpy as np
+
+    return np.zeros(count, dtype=np.uint8)
+
+
+@constraint(labels={"site": "b"})
+@task(returns=1)
+def zeros_on_b(count: int) -> Any:
+    """The same on the other one."""
+    import numpy as np
+
+    return np.zeros(count, dtype=np.uint8)
+
+
+@task()
+def use(pause_s: float, *arrays: Any) -> None:
+    """Reads a byte of each page and then takes its time, without a processor."""
+    for array in arrays:
+        array[::4096].sum()
+    time.sleep(pause_s)

@@ -9,6 +9,7 @@
 #include "agent/settings/settings.h"
 #include "protocol/base/number_set.h"
 #include "scheduler/checkpoint_policy.h"
+#include "scheduler/policy.h"
 #include "tools/shoal/environments.h"
 #include "tools/shoal/follow.h"
 #include "tools/shoal/pictures.h"
@@ -91,6 +92,10 @@ Result<wire::Dynamic::Map> start_params(const Context& context, const fs::path& 
   for (const char* passed : {"PATH", "VIRTUAL_ENV", "LANG"}) {
     const auto own = settings::process_environment();
     if (auto it = own.find(passed); it != own.end() && environment.count(passed) == 0) environment[passed] = it->second;
+  }
+  if (const std::string name = context.option("scheduler"); !name.empty()) {
+    if (auto known = scheduler::parse_policy(name); !known) return tl::unexpected<Error>(known.error());
+    environment["SHOAL_SCHEDULER"] = name;
   }
   wire::Dynamic::Map params{{"program", program.string()},
                             {"arguments", std::move(arguments)},

@@ -5,6 +5,8 @@ namespace shoal::cli {
 namespace {
 
 const Option kPython{"python", 0, "PATH", "interpreter of the program and its tasks"};
+const Option kScheduler{"scheduler", 0, "NAME",
+                        "completion, critical-path, fifo, lifo, locality, random, or a scheduler class of COMPSs"};
 const Option kEnv{"env", 'e', "KEY=VALUE", "environment of the program"};
 const Option kCheckpoint{"checkpoint", 0, "DIR", "save finished tasks there, and begin with what is there"};
 const Option kCheckpointPolicy{"checkpoint-policy", 0, "WHEN",
@@ -91,7 +93,8 @@ std::vector<Command> app_commands() {
        .least = 1,
        .most = 1,
        .summary = "run an application and stay attached; its exit code becomes shoal's",
-       .options = {kPython, kEnv, kEnvironment, kCheckpoint, kCheckpointPolicy, kCheckpointAvoid, kTaskOutput},
+       .options = {kPython, kEnv, kScheduler, kEnvironment, kCheckpoint, kCheckpointPolicy, kCheckpointAvoid,
+                   kTaskOutput},
        .example = "shoal run --task-output train.py --epochs 3",
        .run = run_run,
        .takes_rest = true,
@@ -103,6 +106,7 @@ std::vector<Command> app_commands() {
        .summary = "start an application and print its id",
        .options = {kPython,
                    kEnv,
+                   kScheduler,
                    kCheckpoint,
                    kCheckpointPolicy,
                    kCheckpointAvoid,

@@ -93,6 +93,7 @@ class Session:
         hello = [
             PROTOCOL_VERSION, role, app, name, self.pid, sys.executable or "", parent_attempt, os.getcwd(),
             _hello.python_path(), *checkpoint, _environment.ids(),
+            os.environ.get("SHOAL_SCHEDULER", ""),
         ]  # fmt: skip
         self._expected.add(0)
         self._connection.send(_codec.frame(Kind.HELLO, hello))
@@ -106,7 +107,9 @@ class Session:
         if kind == Kind.REPLY:
             self._connection.close()
             raise request_error(message[1], message[2])
-        _, self.agent, self.app, arena, self.inline_max, client = [*message, *[None] * 6][:6]
+        _, self.agent, self.app, arena, self.inline_max, client, note = [*message, *[None] * 7][:7]
+        if note and role == "driver" and parent_attempt is None:
+            print(f"shoal: {note}", file=sys.stderr)
         self.inline_max = self.inline_max or INLINE_MAX
         self.arena = _serialize.Arena(arena, client)
 

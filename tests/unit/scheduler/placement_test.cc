@@ -110,5 +110,30 @@ TEST(Placement, AFasterAgentIsWorthWaitingFor) {
   EXPECT_LE(took.us, milliseconds(260).us);
 }
 
+TEST(Explain, SaysWhyThereAndWhyNotYet) {
+  Timed timed({1, 1}, "", 1);
+  const auto large = timed.task(milliseconds(10), {}, 500 * kMiB, "b");
+  timed.finish();
+  std::vector<std::uint64_t> tasks;
+  tasks.reserve(3);
+  for (int i = 0; i < 3; ++i) tasks.push_back(timed.task(milliseconds(100), {large}, 0));
+  timed.advance(milliseconds(50));
+  const auto waiting = timed.query("explain", {{"task", tasks[2]}});
+  EXPECT_EQ(waiting.text_or("scheduler", ""), "completion");
+  const std::string why = waiting.text_or("why", "");
+  EXPECT_NE(why.find("expected to be complete there first"), std::string::npos) << why;
+  EXPECT_NE(why.find("524 MB travel"), std::string::npos) << why;
+  const auto* candidates = waiting["candidates"].as_array();
+  ASSERT_NE(candidates, nullptr);
+  ASSERT_EQ(candidates->size(), 2u);
+  EXPECT_EQ((*candidates)[0].int_or("missing_bytes", -1), 0);
+  EXPECT_EQ((*candidates)[1].int_or("missing_bytes", -1), static_cast<std::int64_t>(500 * kMiB));
+  EXPECT_GT((*candidates)[1].int_or("transfer_us", 0), 5'000'000);
+  timed.finish();
+  const auto done = timed.query("explain", {{"task", tasks[0]}});
+  EXPECT_NE(done.text_or("why", "").find("next best: this agent"), std::string::npos) << done.text_or("why", "");
+  EXPECT_EQ(done["candidates"].as_array()->size(), 2u);
+}
+
 }  // namespace
 }  // namespace shoal::scheduler::testing

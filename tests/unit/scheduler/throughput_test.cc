@@ -20,8 +20,8 @@ class Loop {
     step(in::ClientMessage{ClientId(1), client::Register{FunctionId(1, 1), "noop", "python", Bytes("code"), {}}});
   }
 
-  // `count` no-ops with one result each, then the results are released.
-  void batch(std::uint64_t count) {
+  // `count` no-ops with one result each.
+  client::Release submit(std::uint64_t count) {
     client::Submit submit;
     client::Release release;
     submit.calls.resize(count);
@@ -36,6 +36,12 @@ class Loop {
       release.data.push_back(DatumId(tasks_));
     }
     step(in::ClientMessage{ClientId(1), std::move(submit)});
+    return release;
+  }
+
+  // The same, then the results are released.
+  void batch(std::uint64_t count) {
+    client::Release release = submit(count);
     while (!running_.empty()) {
       in::AttemptsDone done;
       for (const std::uint64_t attempt : std::exchange(running_, {})) {
@@ -102,6 +108,17 @@ TEST(Throughput, AMillionTasksCostNoMemory) {
   const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count();
   std::printf("[ measured ] %.2f us per no-op task (with the test's own driver and executors), heap %zu -> %zu bytes\n",
               static_cast<double>(ns) / 1000.0 / static_cast<double>(kTasks), before, after);
+}
+
+TEST(Throughput, ATaskThatWaitsTakesABoundedAmountOfMemory) {
+  constexpr std::uint64_t kTasks = 200'000;
+  Loop loop;
+  loop.batch(1'000);
+  const std::size_t before = heap();
+  for (std::uint64_t i = 0; i < kTasks / 1'000; ++i) loop.submit(1'000);
+  const std::size_t each = (heap() - before) / kTasks;
+  std::printf("[ measured ] %zu bytes of heap for each task that waits\n", each);
+  EXPECT_LT(each, 2'048u);
 }
 
 }  // namespace

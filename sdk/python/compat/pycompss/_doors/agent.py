@@ -76,7 +76,7 @@ def _start(command: str, parsed: Parsed) -> int:
     name = parsed.get("hostname")
     if not name:
         raise UsageError(f"{command}: --hostname=NAME is needed")
-    meaningful = {"hostname", "rest_port", "comm_port", "python_interpreter", "pythonpath"}
+    meaningful = {"hostname", "rest_port", "comm_port", "python_interpreter", "pythonpath", "scheduler"}
     say_without_meaning(command, parsed, meaningful)
     port = parsed.get("rest_port") or DEFAULT_PORT
     home = home_of(port)
@@ -96,6 +96,8 @@ def _start(command: str, parsed: Parsed) -> int:
     settings = ["--name", label, "--http", http, "--listen", listen]
     if parsed.get("python_interpreter"):
         settings += ["--python", parsed.get("python_interpreter")]
+    if parsed.get("scheduler"):
+        settings += ["--scheduler", parsed.get("scheduler")]
     if parsed.get("pythonpath"):
         os.environ["PYTHONPATH"] = os.pathsep.join([parsed.get("pythonpath"), os.environ.get("PYTHONPATH", "")]).strip(
             os.pathsep

@@ -15,7 +15,6 @@ HINTS = {
     "summary": _METHOD,
     "project": "agents find out by themselves what their machine has",
     "resources": "agents find out by themselves what their machine has",
-    "scheduler": "there is one scheduler",
     "storage_impl": "the agents' store keeps persistent objects",
     "streaming": "streams need no server: they are there",
     "log_level": "`shoal logs` shows what programs and tasks wrote",

@@ -26,7 +26,7 @@ OPTIONS = frozenset(
     generate_trace delete_trace_packages custom_threads ear data_provenance gen_coredump opts nested""".split()
 )
 _MEANINGFUL = {
-    "lang", "pythonpath", "python_interpreter", "env_script", "wall_clock_limit", "socket", "checkpoint",
+    "lang", "pythonpath", "python_interpreter", "env_script", "scheduler", "wall_clock_limit", "socket", "checkpoint",
     "checkpoint_params", "checkpoint_folder",
 }  # fmt: skip
 _NOT_PASSED = {"SHOAL_WALL_CLOCK", "PWD", "OLDPWD", "SHLVL", "_", "SHOAL_SOCKET", "SHOAL_APP", "SHOAL_EXECUTOR_TOKEN"}
@@ -93,6 +93,8 @@ def _environment(parsed: Parsed) -> dict[str, str]:
     environment.update(checkpoint.environment(parsed))
     if parsed.get("PyObject_serialize") in ("dill", "cloudpickle"):
         environment["SHOAL_SERIALIZER"] = parsed.options.pop("PyObject_serialize")  # what is left has no meaning
+    if parsed.get("scheduler"):
+        environment["SHOAL_SCHEDULER"] = parsed.get("scheduler")  # the agent knows the names
     if parsed.get("socket"):
         environment["SHOAL_SOCKET"] = parsed.get("socket")
     return environment

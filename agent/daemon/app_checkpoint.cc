@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <utility>
 
-#include "agent/daemon/directory_archive.h"
 #include "agent/daemon/impl.h"
+#include "agent/packing/directory_archive.h"
 
 namespace shoal::daemon {
 namespace {
@@ -132,7 +132,7 @@ void Daemon::Impl::on_checkpoint_open(AppId app, Result<CheckpointFolder::Opened
   checkpoint_worker->run(
       [restored] {
         for (auto& directory : restored->directories)
-          directory.unpacked = unpack_directory(directory.archive, directory.path);
+          directory.unpacked = packing::unpack_directory(directory.archive, directory.path);
       },
       [this, app, restored] {
         begin_restored(app, *restored);

@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <map>
 
-#include "agent/daemon/directory_archive.h"
+#include "agent/packing/directory_archive.h"
 #include "protocol/identity/crypto.h"
 #include "protocol/wire/codec.h"
 
@@ -119,7 +119,7 @@ Result<SavedValue> CheckpointFolder::save(const std::string& path, ValueTable::F
   ::unlink(fresh.c_str());
   if (form == ValueTable::Form::kDirectory) {
     ::unlink(archive.c_str());
-    if (auto packed = pack_directory(path, archive); !packed) return tl::unexpected<Error>(packed.error());
+    if (auto packed = packing::pack_directory(path, archive); !packed) return tl::unexpected<Error>(packed.error());
   }
   SavedValue value;
   value.form = form;

@@ -127,9 +127,9 @@ Result<overlay::Member> Daemon::Impl::find_member(const compss::NodeRequest& req
       const bool named = std::find(names.begin(), names.end(), member.name) != names.end() ||
                          std::find(endpoints.begin(), endpoints.end(), member.endpoint) != endpoints.end() ||
                          (request.name.size() >= 4 && id.hex().starts_with(request.name));
-      const bool known = std::find_if(found.begin(), found.end(), [&member = member](const overlay::Member& other) {
-                           return other.id == member.id;
-                         }) != found.end();
+      const AgentId agent = member.id;
+      const bool known =
+          std::any_of(found.begin(), found.end(), [&](const overlay::Member& other) { return other.id == agent; });
       if (named && !known) found.push_back(member);
     }
   }

@@ -16,6 +16,8 @@ class CommandProvider : public Provider {
     timer_ = reactor_.add_timer([this] { on_timer(); });
   }
   ~CommandProvider() override { reactor_.remove_timer(timer_); }
+  CommandProvider(const CommandProvider&) = delete;
+  CommandProvider& operator=(const CommandProvider&) = delete;
 
   void create(const std::string& name, const std::string& token, Done done) override {
     run({program_, "create", name}, {{"SHOAL_TOKEN", token}}, std::move(done));

@@ -19,6 +19,8 @@ class LocalProvider : public Provider {
     timer_ = reactor_.add_timer([this] { on_timer(); });
   }
   ~LocalProvider() override { reactor_.remove_timer(timer_); }
+  LocalProvider(const LocalProvider&) = delete;
+  LocalProvider& operator=(const LocalProvider&) = delete;
 
   void create(const std::string& name, const std::string& token, Done done) override {
     std::error_code error;

@@ -9,7 +9,7 @@
 #include <fstream>
 #include <optional>
 
-#include "agent/daemon/directory_archive.h"
+#include "agent/packing/directory_archive.h"
 
 namespace shoal::daemon {
 namespace {
@@ -82,7 +82,7 @@ TEST_F(CheckpointFolders, GiveBackValuesFilesAndDirectories) {
   EXPECT_EQ(second.values[1].name, "table.csv");
   EXPECT_EQ(read(opened->folder.path_of(second.values[1])), "1,2,3\n");
   const auto& third = opened->records[2].values.at(0);
-  ASSERT_TRUE(unpack_directory(opened->folder.path_of(third), base_ + "/copy").has_value());
+  ASSERT_TRUE(packing::unpack_directory(opened->folder.path_of(third), base_ + "/copy").has_value());
   EXPECT_EQ(read(base_ + "/copy/sub/leaf"), "green");
 }
 

@@ -39,7 +39,8 @@ class PoolTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string pattern = ::testing::TempDir() + "elastic.XXXXXX";
-    directory = ::mkdtemp(pattern.data());
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    directory = pattern;
     reactor = std::move(*agent::Reactor::create());
     open(seconds(60));
   }
@@ -49,7 +50,7 @@ class PoolTest : public ::testing::Test {
   }
   void open(Duration join_time_max) {
     Hooks hooks;
-    hooks.token = [this](std::function<void(Result<std::string>)> done) {
+    hooks.token = [this](const std::function<void(Result<std::string>)>& done) {
       done(token_error ? Result<std::string>(tl::unexpected<Error>(*token_error)) : Result<std::string>("token"));
     };
     hooks.joined = [this](const std::string& name) { return members.contains(name); };
@@ -217,7 +218,8 @@ TEST_F(PoolTest, WhatAnEarlierProcessLeftIsEndedAndWhatCannotBeIsTriedAgain) {
 // The command: what it is given, and what becomes of one that fails or never ends.
 TEST(CommandProvider, RunsTheProgramAndTellsHowItEnded) {
   std::string pattern = ::testing::TempDir() + "elastic.XXXXXX";
-  const std::string directory = ::mkdtemp(pattern.data());
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::string& directory = pattern;
   const std::string program = directory + "/make";
   std::ofstream(program) << "#!/bin/sh\necho \"$1 $2 ${SHOAL_TOKEN:-none}\" >> " << directory
                          << "/calls\n[ $2 != bad ] || exit 3\n[ $2 != slow ] || sleep 60\n";

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <optional>
 #include <string>
 
@@ -25,6 +26,7 @@ using ::testing::StartsWith;
 struct Listener {
   Listener() {
     fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) std::abort();
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -77,6 +79,7 @@ class Served : public ::testing::Test {
     const std::string url = gateway->url();
     address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1))));
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) std::abort();
     EXPECT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
     return fd;
   }
@@ -97,7 +100,8 @@ class Served : public ::testing::Test {
   // The outcome of a call, within ten seconds.
   std::optional<Result<unsigned>> call(HttpCaller& caller, const std::string& url) {
     std::optional<Result<unsigned>> outcome;
-    auto taken = caller.call({"PUT", url, "text/plain", "body"}, [&](Result<unsigned> status) { outcome = status; });
+    auto taken =
+        caller.call({"PUT", url, "text/plain", "body"}, [&](const Result<unsigned>& status) { outcome = status; });
     EXPECT_TRUE(taken) << taken.error().message;
     EXPECT_TRUE(run_until([&] { return outcome.has_value(); }));
     return outcome;
@@ -219,9 +223,9 @@ TEST_F(CallerTest, EndsAtOnceAndRefusesTooMuch) {
   {
     HttpCaller caller(*reactor, {2, seconds(60), 3, seconds(60)});
     std::size_t taken = 0;
-    while (caller.call({"PUT", silent.url, "", ""}, [](Result<unsigned>) {}) && taken < 10) ++taken;
+    while (caller.call({"PUT", silent.url, "", ""}, [](const Result<unsigned>&) {}) && taken < 10) ++taken;
     EXPECT_LE(taken, 3U);  // one may be under way
-    EXPECT_FALSE(caller.call({"PUT", "https://a", "", ""}, [](Result<unsigned>) {}));
+    EXPECT_FALSE(caller.call({"PUT", "https://a", "", ""}, [](const Result<unsigned>&) {}));
   }  // and does not wait for the silent one
 }
 

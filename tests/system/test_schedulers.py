@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import Agent, Cluster
+from cluster import Cluster
 
 LOCALITY = "es.bsc.compss.scheduler.lookahead.locality.LocalityTS"
 ROOT = Path(__file__).resolve().parents[2]

@@ -26,8 +26,8 @@ def measure(options: Options, report: Report) -> None:
     report.row("random_moved", "… random schedules, mean", "MB")
     report.row("moved_ratio", "… ours to theirs", "ratio", bar="≤ 0.6")
     with Cluster(binaries=options.binaries) as cluster:
-        first = cluster.found("a", computing_units=1, labels="site=a")
-        cluster.join("b", first, computing_units=1, labels="site=b")
+        first = cluster.found("a", computing_units=1, labels={"site": "a"})
+        cluster.join("b", first, computing_units=1, labels={"site": "b"})
         for program in range(options.runs):
             ours_ms, ours_mb = schedule(first, options, program, "completion")
             others = [schedule(first, options, program, "random") for _ in range(options.size(RANDOM_SCHEDULES, 2))]

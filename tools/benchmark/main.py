@@ -26,14 +26,15 @@ from comparison import Comparison, compare  # noqa: E402
 from peers import PEERS, chosen  # noqa: E402
 from report import Options, Report  # noqa: E402
 
-MEASURES = ("tasks", "flow", "store", "streams", "idle", "placement")  # modules; imported once the SDK's C half is where it can be found
+# Modules; imported once the SDK's C half is where it can be found.
+MEASURES = ("tasks", "flow", "store", "streams", "idle", "placement")
 PROGRAMS = ["shoal", "shoald", "shoal-bench-floors", "shoal-bench-tasks"]
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="tasks, flow, store, streams, idle, placement (default: all of them)")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(MEASURES)} (default: all of them)")
     parser.add_argument("--vs", metavar="PEER,…", help=f"tasks only: beside other runtimes, which are installed below "
                         f"build/bench-peers: {', '.join(PEERS)}")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="with --vs: draw how many times better Shoal is")

@@ -214,7 +214,7 @@ Verdict Master::finished(std::uint32_t index, JobResult& result, AgentIndex ran_
       const bool journalled = is_journalled(task);
       if (journalled) note_finished(task, result.outputs);
       std::vector<std::uint32_t> wanted;
-      const bool saved = journalled && is_saved(task);
+      const bool saved = is_saved(task);
       if (saved) wanted = begin_save(task, result.outputs, ran_on);
       if (auto fits = graph_.complete(index, result.outputs, ran_on); !fits) {
         if (!recompute) trace_.undo();

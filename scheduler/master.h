@@ -182,6 +182,7 @@ class Master {
   std::uint32_t submit(const client::TaskCall& call);
   void submit_replicas(const client::TaskCall& call, std::uint32_t function, std::uint32_t task);  // master_replicas.cc
   // master_journal.cc
+  bool is_repeatable(const Task& task) const;
   bool is_journalled(const Task& task) const;
   bool is_saved(const Task& task) const;
   JournalEntry entry_of(const Task& task, const std::vector<OutputValue>& outputs) const;

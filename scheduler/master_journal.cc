@@ -14,16 +14,21 @@ void Master::journal(std::vector<JournalEntry> replay) {
 }
 
 // Members of groups finish in an order of their own, which the program cannot repeat: they are run again.
-bool Master::is_journalled(const Task& task) const {
-  return journals_ && !task.recompute && !is_replica(task.id) &&
+bool Master::is_repeatable(const Task& task) const {
+  return !is_replica(task.id) &&
          std::all_of(task.refs.begin(), task.refs.end(), [](const Ref& ref) { return ref.access_group == kNone; });
 }
 
-// Streams are not there any more in the next run: who writes to one or reads from one runs again.
+bool Master::is_journalled(const Task& task) const {
+  return journals_ && !task.recompute && is_repeatable(task);
+}
+
+// Streams are not there any more in the next run: who writes to one or reads from one runs again. What is computed
+// again is saved again: the journal of a lost master told of it without its large values.
 bool Master::is_saved(const Task& task) const {
-  return saves_ && std::none_of(task.accesses.begin(), task.accesses.end(), [](const client::Access& access) {
-           return access.kind == client::AccessKind::kStream;
-         });
+  return saves_ && is_repeatable(task) &&
+         std::none_of(task.accesses.begin(), task.accesses.end(),
+                      [](const client::Access& access) { return access.kind == client::AccessKind::kStream; });
 }
 
 JournalEntry Master::entry_of(const Task& task, const std::vector<OutputValue>& outputs) const {

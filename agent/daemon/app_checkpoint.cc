@@ -176,12 +176,15 @@ void Daemon::Impl::begin_restored(AppId app, Restored& restored) {
                  directory.unpacked.error().message);
     restored.entries[directory.entry].outputs[directory.output].value = client::Nothing{};
   }
-  // A guardian has what its master told it, without large values; the folder has those.
+  // A guardian has what its master told it, without large values; the folder has those, but not what the master had yet
+  // to write there.
   if (auto told = replays.extract(app); !told.empty()) {
     std::set<TaskId> known;
     for (const auto& entry : restored.entries) known.insert(entry.task);
     for (auto& entry : told.mapped()) {
-      if (!known.contains(entry.task)) restored.entries.push_back(std::move(entry));
+      if (known.contains(entry.task)) continue;
+      restored.entries.push_back(entry);
+      save_entry(app, std::move(entry));
     }
   }
   if (checkpoint.folder && checkpoint.policy.period() != Duration{}) {

@@ -71,7 +71,7 @@ def test_wrong_use_is_explained() -> None:
     assert "--quick" in bench("--help").stdout
     wrong = bench("taks")
     assert wrong.returncode == 2
-    assert "choose from tasks, store, streams, idle" in wrong.stderr
+    assert "choose from tasks, flow, store, streams, idle, placement" in wrong.stderr
     assert bench("--runs", "0").returncode == 2
     missing = bench("--build", "/no/such/tree")
     assert missing.returncode == 1

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
@@ -78,7 +79,7 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   if (!status) return tl::unexpected<Error>(status.error());
   const std::array<Fd, ChildPlan::kDescriptors> sources{lifted(spec.stdin_fd), lifted(spec.stdout_fd),
                                                         lifted(spec.stderr_fd), lifted(spec.control_fd)};
-  const Fd told = lifted(status->write.get());
+  Fd told = lifted(status->write.get());
   if (!told.valid()) return fail(Code::kExhausted, "no descriptors left to start a process");
   std::vector<std::string> words = spec.command;
   std::vector<std::string> pairs = environment_with(spec.environment);
@@ -103,7 +104,14 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   if (process->pid_ < 0) {
     return fail(Code::kExhausted, fmt::format("'{}' cannot be started: {}", words[0], ::strerror(errno)));
   }
-  ChildFailure failure;  // there by now: the child was its program, or no more, before start_child returned
+  // The end of the pipe comes when the child is its program. With vfork that was before start_child returned; a
+  // sanitizer may have made a fork of it.
+  told.reset();
+  status->write.reset();
+  pollfd ended{status->read.get(), POLLIN, 0};
+  while (::poll(&ended, 1, -1) < 0 && errno == EINTR) {
+  }
+  ChildFailure failure;
   if (::read(status->read.get(), &failure, sizeof failure) == static_cast<ssize_t>(sizeof failure)) {
     return fail(Code::kUnsupported, executor::describe(failure, spec.command[0], spec.working_dir));
   }

@@ -80,7 +80,11 @@ Result<std::unique_ptr<Process>> Process::spawn(agent::Reactor& reactor, const S
   const std::array<Fd, ChildPlan::kDescriptors> sources{lifted(spec.stdin_fd), lifted(spec.stdout_fd),
                                                         lifted(spec.stderr_fd), lifted(spec.control_fd)};
   Fd told = lifted(status->write.get());
-  if (!told.valid()) return fail(Code::kExhausted, "no descriptors left to start a process");
+  const std::array<int, ChildPlan::kDescriptors> given{spec.stdin_fd, spec.stdout_fd, spec.stderr_fd, spec.control_fd};
+  for (std::size_t i = 0; i < given.size(); ++i) {  // what could not be copied must not become /dev/null
+    if (!told.valid() || (given[i] >= 0 && !sources[i].valid()))
+      return fail(Code::kExhausted, "no descriptors left to start a process");
+  }
   std::vector<std::string> words = spec.command;
   std::vector<std::string> pairs = environment_with(spec.environment);
   const auto path =

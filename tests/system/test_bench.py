@@ -27,7 +27,7 @@ ROWS = {
         "round_trip",
         "round_trip_p99",
     },
-    "flow": {"fan_in", "tree", "cpp_local", "cpp_agent", "cpp_link", "million", "outstanding", "cold", "killed", "grain"},
+    "flow": {"fan_in", "tree", "cpp_local", "cpp_agent", "cpp_link", "million", "memory", "cold", "killed", "grain"},
     "store": {"rocksdb_put", "rocksdb_sync_put", "memcpy", "put", "get", "put_large", "get_large", "task_large"},
     "streams": {"file", "file_sync", "publish", "publish_local", "poll", "pass_on"},
     "idle": {"start", "rss", "anonymous", "threads", "cpu", "switches"},

@@ -104,7 +104,9 @@ Result<AppId> Daemon::Impl::app_asking(const Requester& from) const {
   return fail(Code::kDenied, "only the main program of an application may ask for agents, not its tasks or a tool");
 }
 
-void Daemon::Impl::request_elastic_grow(const Requester& from, const Params& params) {
+// What both requests say, and their answer. `act` returns how many agents it made, or ended.
+void Daemon::Impl::request_elastic(const Requester& from, const Params& params,
+                                   const std::function<std::uint32_t(AppId, std::uint32_t, const std::string&)>& act) {
   const auto app = app_asking(from);
   const std::string group = params.text_or("group", "");
   if (!app || group.size() > kGroupNameMax) {
@@ -112,31 +114,31 @@ void Daemon::Impl::request_elastic_grow(const Requester& from, const Params& par
     return;
   }
   const auto count = static_cast<std::uint32_t>(std::clamp<std::int64_t>(params.int_or("count", 0), 0, 1'000'000));
-  const std::uint32_t granted =
-      stopping ? 0
-               : elastic->request(*app, count, [this, app = *app, client = from.client, group](const auto& outcome) {
-                   on_elastic_outcome(app, client, group, "made", outcome);
-                 });
-  if (count == 0) on_elastic_outcome(*app, from.client, group, "made", {});
+  const std::uint32_t granted = act(*app, count, group);
   reply(from, wire::Dynamic(wire::Dynamic::Map{
                   {"granted", granted}, {"max", elastic->agents_max()}, {"provider", elastic->describe()}}));
 }
 
+void Daemon::Impl::request_elastic_grow(const Requester& from, const Params& params) {
+  request_elastic(from, params, [&](AppId app, std::uint32_t count, const std::string& group) {
+    const std::uint32_t granted =
+        stopping ? 0 : elastic->request(app, count, [this, app, client = from.client, group](const auto& outcome) {
+          on_elastic_outcome(app, client, group, "made", outcome);
+        });
+    if (count == 0) on_elastic_outcome(app, from.client, group, "made", {});
+    return granted;
+  });
+}
+
 void Daemon::Impl::request_elastic_shrink(const Requester& from, const Params& params) {
-  const auto app = app_asking(from);
-  const std::string group = params.text_or("group", "");
-  if (!app || group.size() > kGroupNameMax) {
-    reply(from, app ? fail(Code::kInvalid, "the group's name is too long") : tl::unexpected<Error>(app.error()));
-    return;
-  }
-  const auto count = static_cast<std::uint32_t>(std::clamp<std::int64_t>(params.int_or("count", 0), 0, 1'000'000));
-  const std::uint32_t granted =
-      elastic->free(*app, count, [this, app = *app, client = from.client, group](const auto& outcome) {
-        on_elastic_outcome(app, client, group, "ended", outcome);
-      });
-  if (granted == 0) on_elastic_outcome(*app, from.client, group, "ended", {});
-  reply(from, wire::Dynamic(wire::Dynamic::Map{
-                  {"granted", granted}, {"max", elastic->agents_max()}, {"provider", elastic->describe()}}));
+  request_elastic(from, params, [&](AppId app, std::uint32_t count, const std::string& group) {
+    const std::uint32_t granted =
+        elastic->free(app, count, [this, app, client = from.client, group](const auto& outcome) {
+          on_elastic_outcome(app, client, group, "ended", outcome);
+        });
+    if (granted == 0) on_elastic_outcome(app, from.client, group, "ended", {});
+    return granted;
+  });
 }
 
 // COMPSs cancels the group when the resources are there: its tasks watch for the change, or are to be submitted anew.

@@ -229,6 +229,8 @@ struct Daemon::Impl {
 
   // -- elastic_requests.cc: agents that applications ask for --
   void open_elastic();
+  void request_elastic(const Requester& from, const Params& params,
+                       const std::function<std::uint32_t(AppId, std::uint32_t, const std::string&)>& act);
   void request_elastic_grow(const Requester&, const Params&);
   void request_elastic_shrink(const Requester&, const Params&);
   Result<AppId> app_asking(const Requester& from) const;
